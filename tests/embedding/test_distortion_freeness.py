@@ -1,0 +1,94 @@
+"""The property that everything rests on: over uniformly random codewords, the mean of what is sampled from is the model itself.
+
+Checked by summing over *all* sign patterns of a small codeword, through the code that generation runs."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from tests.fakes import fake_config, fake_lm
+from watermark.embedding.embedder import Conditioning
+from watermark.embedding.repeats import ContextMemory
+from watermark.embedding.reweighting import round_scores, tournament
+from watermark.pair import build_pair
+from watermark.sampling.candidates import BatchSettings, select_candidates
+from watermark.sampling.requests import SamplingSettings
+
+ROUNDS, SLOTS = 4, 4
+
+
+def all_sign_patterns(n: int) -> torch.Tensor:
+    """(2^n, n)"""
+    return torch.tensor(list(itertools.product([-1.0, 1.0], repeat=n)))
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return build_pair(fake_config(rounds=ROUNDS, slots=SLOTS, key_size=4), fake_lm()).eval()
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingSettings(temperature=1.0, top_k=16, top_p=1.0),
+        SamplingSettings(temperature=0.7, top_k=20, top_p=0.9),
+        SamplingSettings(temperature=1.6, top_k=7, top_p=0.5),
+    ],
+    ids=lambda s: f"T{s.temperature}-k{s.top_k}-p{s.top_p}",
+)
+@torch.inference_mode()
+def test_mean_over_all_codewords_is_the_models_distribution(pair, sampling, strength):
+    lm = fake_lm()
+    ids = torch.tensor([lm.tokenize("The mean over all codewords").ids])
+    output = lm.model(input_ids=ids, output_hidden_states=True)
+    states = torch.stack([output.hidden_states[layer][:, -1] for layer in pair.config.query_layers], dim=1)
+    candidates, probs = select_candidates(output.logits[:, -1], BatchSettings.stack([sampling], lm.vocab_size, lm.device))
+
+    patterns = all_sign_patterns(pair.config.n)
+    mean = torch.zeros_like(probs[0], dtype=torch.float64)
+    moved = 0.0
+    for block in patterns.split(8192):
+        rows = len(block)
+        reweighted, marked = pair.embedder(
+            states.expand(rows, -1, -1),
+            candidates.expand(rows, -1),
+            probs.expand(rows, -1).contiguous(),
+            Conditioning(block, torch.full((rows,), strength)),
+            ContextMemory(rows, 1, pair.config.n),
+        )
+        assert marked.all()
+        assert torch.allclose(reweighted.sum(dim=1), torch.ones(rows), atol=1e-5)
+        assert (reweighted >= 0).all()
+        moved += float((reweighted - probs).abs().sum())
+        mean += reweighted.double().sum(dim=0)
+    mean /= len(patterns)
+    assert moved / len(patterns) > 0.05, "the codeword must matter, or the test shows nothing"
+    assert torch.allclose(mean, probs[0].double(), atol=1e-6), float((mean - probs[0]).abs().max())
+
+
+def test_scores_are_odd_in_the_signs_and_at_most_one_half():
+    generator = torch.Generator().manual_seed(1)
+    attention = torch.softmax(torch.randn(5, ROUNDS, SLOTS, generator=generator), dim=-1)
+    signs = torch.randint(0, 2, (5, ROUNDS * SLOTS), generator=generator).float() * 2 - 1
+    codes = torch.randint(0, 2, (5, 6, ROUNDS * SLOTS), generator=generator).float() * 2 - 1
+    scores = round_scores(attention, signs, codes, 3.0)
+    assert scores.shape == (5, ROUNDS, 6)
+    assert scores.abs().max() <= 0.5
+    assert torch.equal(scores, -round_scores(attention, -signs, codes, 3.0))
+    by_hand = 0.5 * torch.tanh(
+        3.0 * sum(attention[2, 1, i] * signs[2, SLOTS + i] * codes[2, 4, SLOTS + i] for i in range(SLOTS))
+    )
+    assert torch.isclose(scores[2, 1, 4], by_hand)
+
+
+def test_one_round_with_extreme_scores_keeps_a_distribution():
+    probs = torch.tensor([[0.7, 0.2, 0.1, 0.0]])
+    scores = torch.tensor([[[0.5, -0.5, 0.5, -0.5]]])
+    result = tournament(probs, scores)
+    mean = 0.5 * (0.7 + 0.1) - 0.5 * 0.2
+    assert torch.allclose(result, probs * (1 + scores[0] - mean))
+    assert result[0, 3] == 0.0, "a candidate that was cut off stays cut off"

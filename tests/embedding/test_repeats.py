@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import torch
+
+from watermark.embedding.repeats import ContextMemory, first_occurrences
+
+
+def attention(rows: list[int], slots: int = 4) -> torch.Tensor:
+    """(T, 1, slots): one-hot attention, so contexts are alike exactly when their numbers are."""
+    return torch.nn.functional.one_hot(torch.tensor(rows), slots).float().unsqueeze(1)
+
+
+def test_a_context_counts_once():
+    contexts = attention([0, 1, 0, 2, 1, 3]).unsqueeze(0)
+    new = first_occurrences(contexts, torch.ones(1, 6, dtype=torch.bool), 0.9)
+    assert new.tolist() == [[True, True, False, True, False, True]]
+
+
+def test_padding_is_neither_counted_nor_remembered():
+    contexts = attention([0, 1, 1]).unsqueeze(0)
+    new = first_occurrences(contexts, torch.tensor([[True, False, True]]), 0.9)
+    assert new.tolist() == [[True, False, True]]
+
+
+def test_what_was_skipped_is_not_remembered():
+    """a ~ b and b ~ c but not a ~ c: b is a repetition of a and c is new."""
+    angle = torch.tensor([0.0, 0.4, 0.8])
+    contexts = torch.stack([angle.cos(), angle.sin()], dim=1).view(1, 3, 1, 2)
+    assert first_occurrences(contexts, torch.ones(1, 3, dtype=torch.bool), 0.9).tolist() == [[True, False, True]]
+
+
+def test_memory_while_writing_agrees_with_the_finished_text():
+    generator = torch.Generator().manual_seed(0)
+    contexts = torch.softmax(3 * torch.randn(2, 60, 2, 3, generator=generator), dim=-1)
+    eligible = torch.rand(2, 60, generator=generator) < 0.8
+    memory = ContextMemory(2, 60, 6)
+    stepwise = torch.stack([memory.check_and_add(contexts[:, t], eligible[:, t], 0.9) for t in range(60)], dim=1)
+    assert torch.equal(stepwise, first_occurrences(contexts, eligible, 0.9))
+    assert 0 < stepwise.sum() < eligible.sum(), "some contexts must repeat, or the test shows nothing"
+
+
+def test_blocks_look_back_across_their_border():
+    contexts = attention([0, 1, 2, 3, 3, 0, 1, 2]).unsqueeze(0)
+    valid = torch.ones(1, 8, dtype=torch.bool)
+    assert first_occurrences(contexts, valid, 0.9, window=4).tolist() == [[True] * 4 + [False] * 4]

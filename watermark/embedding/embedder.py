@@ -1,0 +1,53 @@
+"""The embedder: reweights the next-token candidates so that the tokens drawn carry the codeword."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from watermark.config import WatermarkConfig
+from watermark.embedding.attention import SlotAttention, StateNormaliser
+from watermark.embedding.repeats import ContextMemory
+from watermark.embedding.reweighting import round_scores, tournament
+from watermark.embedding.token_codes import TokenCodes
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What marks each row of a batch. It travels with every call and is never stored on a module."""
+
+    signs: Tensor
+    """Codewords (B, n) of ±1; any value in rows that are not marked."""
+    strength: Tensor
+    """(B,) 0 … 1; 0 leaves the row's distribution untouched, to the bit."""
+
+
+class Embedder(nn.Module):
+    """Cross-attention to the message slots and the tournament over the candidates."""
+
+    def __init__(self, config: WatermarkConfig, normaliser: StateNormaliser, attention: SlotAttention, codes: TokenCodes) -> None:
+        super().__init__()
+        self.repeat_threshold = config.repeat_threshold
+        self.normaliser, self.attention, self.codes = normaliser, attention, codes
+        self.log_gain = nn.Parameter(torch.tensor(1.5))
+
+    def scores(self, attention: Tensor, signs: Tensor, codes: Tensor) -> Tensor:
+        """g of every round and candidate, (N, rounds, K); see `round_scores`."""
+        return round_scores(attention, signs, codes, self.log_gain.exp())
+
+    def forward(
+        self, states: Tensor, candidates: Tensor, probs: Tensor, conditioning: Conditioning, memory: ContextMemory
+    ) -> tuple[Tensor, Tensor]:
+        """One decoding step.
+
+        states (B, layers, hidden) that predict the next token; candidates (B, K) token ids with probs (B, K) after
+        temperature, top-k and top-p → reweighted probs (B, K) and which rows were marked (B,) bool. A row is left exactly
+        as it is if its strength is 0, it has a single candidate, or its context resembles one already marked in this text.
+        """
+        attention = self.attention(self.normaliser(states))
+        eligible = (conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
+        marked = memory.check_and_add(attention, eligible, self.repeat_threshold)
+        scores = self.scores(attention, conditioning.signs, self.codes(candidates)) * conditioning.strength[:, None, None]
+        return torch.where(marked[:, None], tournament(probs, scores), probs), marked

@@ -1,0 +1,57 @@
+"""Repeated contexts: a context that already carried a mark in this text is not marked again.
+
+Without this, a context that recurs pushes the same tokens each time and the text starts to loop. "The same" is soft, as
+the contexts are: the cosine of the attention vectors, above a threshold.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+WINDOW = 1024
+"""Contexts looked back upon while a text is read: bounds the work per token, so that verification stays linear."""
+
+
+class ContextMemory:
+    """Contexts marked so far in each text of a batch. One per running batch; it travels with the call."""
+
+    def __init__(self, batch: int, capacity: int, n: int, device: torch.device | str = "cpu") -> None:
+        self.seen = torch.zeros(batch, capacity, n, device=device)
+        self.steps = 0
+
+    def check_and_add(self, attention: Tensor, eligible: Tensor, threshold: float) -> Tensor:
+        """`attention` (B, rounds, slots), `eligible` (B,) bool → (B,) bool: eligible and not like any context marked before.
+
+        The contexts found new are remembered.
+        """
+        unit = F.normalize(attention.flatten(1), dim=-1)  # (B, n)
+        if self.steps:
+            likeness = torch.einsum("btn,bn->bt", self.seen[:, : self.steps], unit).amax(dim=1)
+            eligible = eligible & (likeness <= threshold)
+        self.seen[:, self.steps] = unit * eligible.unsqueeze(-1)
+        self.steps += 1
+        return eligible
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep only these rows of the batch (the others have finished)."""
+        self.seen = self.seen[rows]
+
+
+def first_occurrences(attention: Tensor, valid: Tensor, threshold: float, window: int = WINDOW) -> Tensor:
+    """The same rule over finished texts: attention (B, T, rounds, slots), valid (B, T) → (B, T) bool, True where new.
+
+    Sequential by nature (whether t counts depends on which earlier ones counted), but the likeness is one product per block.
+    """
+    unit = F.normalize(attention.flatten(2), dim=-1)  # (B, T, n)
+    new = torch.zeros_like(valid)
+    for start in range(0, unit.shape[1], window):
+        low = max(0, start - window)
+        block = unit[:, start : start + window]
+        alike = torch.einsum("bin,bjn->bij", block, unit[:, low : start + window]) > threshold  # (B, block, look-back)
+        for i in range(block.shape[1]):
+            t = start + i
+            seen_before = (alike[:, i, : t - low] & new[:, low:t]).any(dim=1)
+            new[:, t] = valid[:, t] & ~seen_before
+    return new

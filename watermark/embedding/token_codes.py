@@ -1,0 +1,61 @@
+"""Token codes: κ(c) ∈ {±1}^n, the direction in which choosing token c pushes every slot.
+
+Codes are hashed from the token's *surface*, without case and surrounding space: "The", " the" and "THE" share one code,
+so evidence survives a change of case, and the codes of one surface agree across tokenizers. Hashed codes do not correlate
+with topic; codes taken from semantic embeddings do, and then the noise of a text adds up with its length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from watermark.base_model import FrozenLM
+
+_UNREADABLE = "\ufffd"
+
+
+def surface(decoded: str, token: str) -> str:
+    """The form of a token that its code depends on. Tokens that are no readable text on their own keep their raw name."""
+    if _UNREADABLE in decoded or not decoded.strip():
+        return "\x00" + token
+    return unicodedata.normalize("NFKC", decoded).casefold().strip()
+
+
+def code_table(surfaces: list[str], n: int, salt: str) -> np.ndarray:
+    """Packed signs, uint8 of shape (len(surfaces), n / 8): SHAKE-256 of salt and surface."""
+    prefix = salt.encode() + b"\x00"
+    digests = (hashlib.shake_256(prefix + s.encode("utf-8", "surrogatepass")).digest(n // 8) for s in surfaces)
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(surfaces), n // 8)
+
+
+def vocabulary_surfaces(lm: FrozenLM) -> list[str]:
+    """Surfaces of all token ids of a model; rows of the embedding table without a token get a name of their own."""
+    ids = range(min(lm.vocab_size, len(lm.tokenizer)))
+    decoded = lm.tokenizer.batch_decode([[i] for i in ids], clean_up_tokenization_spaces=False)
+    tokens = lm.tokenizer.convert_ids_to_tokens(list(ids))
+    known = [surface(d, t or f"id {i}") for i, d, t in zip(ids, decoded, tokens, strict=True)]
+    return known + [f"\x00id {i}" for i in range(len(known), lm.vocab_size)]
+
+
+class TokenCodes(nn.Module):
+    """Looks up κ for token ids. Kept packed (n bits a token): a float table of a 262,144-token vocabulary takes 0.5 GB."""
+
+    packed: Tensor
+    unpack: Tensor
+
+    def __init__(self, table: np.ndarray) -> None:
+        super().__init__()
+        bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+        # Derived from the tokenizer, so not part of a checkpoint's weights.
+        self.register_buffer("packed", torch.from_numpy(table.copy()), persistent=False)
+        self.register_buffer("unpack", torch.from_numpy(bits.astype(np.float32) * 2 - 1), persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Token ids (…) → codes (…, n) of ±1."""
+        return F.embedding(self.packed[ids].int(), self.unpack).flatten(-2)

@@ -1,0 +1,85 @@
+"""Reading texts: tokenise, run the trunk in windows, and return the evidence of each text.
+
+A window carries the tokens before it as context, so work and memory grow linearly with the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from watermark.base_model import FrozenLM, Tokens
+from watermark.extraction.extractor import Evidence, Extractor
+
+WINDOW = 768
+"""Tokens scored per window."""
+CONTEXT = 256
+"""Tokens before them that the trunk sees as well."""
+BATCH_TOKENS = 4096
+"""Tokens per forward pass, padding included."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    text: int
+    first: int
+    """Index of the first scored token in the text's tokens (special prefix not counted)."""
+    inputs: list[int]
+    targets: list[int]
+    """Tokens predicted by `inputs`, one each; the last `scored` of them count."""
+    scored: int
+
+
+def leading_token(lm: FrozenLM) -> list[int]:
+    """What stands in front of a text whose beginning is unknown: the begin-of-text token, or else the end-of-text one."""
+    tokens = lm.tokenize("a")
+    return tokens.ids[: tokens.prefix] or list(lm.end_ids[:1])
+
+
+def _windows(text: int, tokens: Tokens, lead: list[int]) -> list[_Window]:
+    ids = tokens.ids[tokens.prefix :]
+    found = []
+    # Without any token to stand in front, the first token has no context and cannot be scored.
+    for first in range(0 if lead else 1, len(ids), WINDOW):
+        last = min(first + WINDOW, len(ids))
+        low = max(0, first - CONTEXT)
+        row = lead[-1:] + ids[low:last]
+        found.append(_Window(text, first, row[:-1], row[1:], last - first))
+    return found
+
+
+@torch.inference_mode()
+def read_evidence(lm: FrozenLM, extractor: Extractor, texts: Sequence[str], layers: tuple[int, ...]) -> list[Evidence]:
+    """Evidence of each text, in order; an empty text has none (T = 0). Texts are read as they stand, without a prompt."""
+    lead = leading_token(lm)
+    tokenised = [lm.tokenize(text) for text in texts]
+    n = extractor.codes.packed.shape[1] * 8
+    bodies = [tokens.offsets[tokens.prefix :] for tokens in tokenised]
+    evidence = [np.zeros((len(body), n), dtype=np.float32) for body in bodies]
+    windows = [w for i, tokens in enumerate(tokenised) for w in _windows(i, tokens, lead)]
+    windows.sort(key=lambda w: len(w.inputs))
+    start = 0
+    while start < len(windows):
+        # Sorted by length, so the last window taken is the longest: stop before the padded batch exceeds the budget.
+        stop = start + 1
+        while stop < len(windows) and (stop + 1 - start) * len(windows[stop].inputs) <= BATCH_TOKENS:
+            stop += 1
+        batch = windows[start:stop]
+        start = stop
+        longest = len(batch[-1].inputs)
+        inputs = torch.zeros(len(batch), longest, dtype=torch.long)
+        targets = torch.zeros(len(batch), longest, dtype=torch.long)
+        valid = torch.zeros(len(batch), longest, dtype=torch.bool)
+        for i, window in enumerate(batch):
+            inputs[i, : len(window.inputs)] = torch.tensor(window.inputs)
+            targets[i, : len(window.targets)] = torch.tensor(window.targets)
+            valid[i, : len(window.targets)] = True
+        inputs, targets, valid = inputs.to(lm.device), targets.to(lm.device), valid.to(lm.device)
+        result = extractor(lm.trunk_states(inputs, valid.long(), layers), targets, valid).cpu().numpy()
+        for i, window in enumerate(batch):
+            length = len(window.inputs)
+            evidence[window.text][window.first : window.first + window.scored] = result[i, length - window.scored : length]
+    return [Evidence(rows, offsets) for rows, offsets in zip(evidence, bodies, strict=True)]
