@@ -1,0 +1,43 @@
+"""Training text: JSON lines `{"text", "source"}`, plain or gzip, one file or a folder of them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from watermark.errors import InvalidInput
+
+
+def corpus_files(path: Path) -> list[Path]:
+    """The JSON-lines files at `path` (a file, or every .jsonl / .jsonl.gz in a folder), sorted by name."""
+    files = [path] if path.is_file() else sorted([*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")])
+    if not files:
+        raise InvalidInput(f"No .jsonl or .jsonl.gz file at {path}. Give a file or folder of JSON lines with a 'text' in each.")
+    return files
+
+
+def read_texts(path: Path) -> list[str]:
+    """All texts of one file. A broken line names its number."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    texts = []
+    with opener(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                texts.append(json.loads(line)["text"])
+            except (json.JSONDecodeError, KeyError, TypeError):
+                raise InvalidInput(f'{path}, line {number}: expected a JSON object with a "text".') from None
+    return texts
+
+
+def shuffled_documents(path: Path, rng: np.random.Generator) -> Iterator[str]:
+    """Documents drawn round-robin over the files, so that a large source does not drown the small ones; each at most once."""
+    pools = [read_texts(file) for file in corpus_files(path)]
+    queues = [[pool[i] for i in rng.permutation(len(pool))] for pool in pools]
+    while queues:
+        for queue in queues:
+            yield queue.pop()
+        queues = [queue for queue in queues if queue]
