@@ -1,0 +1,28 @@
+"""Where Countersign keeps things on this machine: the user's data (keys) and what can be made again (models)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def data_folder() -> Path:
+    """Secrets and state. `COUNTERSIGN_HOME` moves it; the folder is not created here."""
+    return _folder("COUNTERSIGN_HOME", platformdirs.user_data_dir("countersign", appauthor=False))
+
+
+def key_folder() -> Path:
+    """The default key ring."""
+    return data_folder() / "keys"
+
+
+def cache_folder() -> Path:
+    """Converted models and the like: safe to delete, made again when needed. `COUNTERSIGN_CACHE` moves it."""
+    return _folder("COUNTERSIGN_CACHE", platformdirs.user_cache_dir("countersign", appauthor=False))
+
+
+def _folder(variable: str, default: str) -> Path:
+    # An empty variable is what `FOO= command` and compose files leave behind; it must not mean the current folder.
+    return Path(os.environ.get(variable) or default).expanduser().absolute()
