@@ -101,6 +101,10 @@ class FrozenLM:
                 )
             if not 0 < depth < self.layer_count:
                 raise BaseModelError(f"Layer {depth} is not below the last layer of {self.name!r} ({self.layer_count} layers).")
+            # transformers hooks the layers of a model the first time hidden states are asked of it, and marks the model as
+            # hooked. That must happen before the copy: hooked by both, the shared layers would report every state twice.
+            with torch.inference_mode():
+                self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device), output_hidden_states=True, use_cache=False)
             trunk = copy.copy(base)
             trunk._modules = dict(base._modules)
             trunk.config = copy.deepcopy(base.config)
@@ -116,7 +120,7 @@ class FrozenLM:
 
         Layer 0 is the token embedding, layer l the state after l decoder layers.
         """
-        output = self.trunk(max(layers))(input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=True)
+        output = self.trunk(max(layers))(input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=list(layers))
         return torch.stack([output.hidden_states[layer] for layer in layers], dim=2)
 
     def tokenizer_digest(self) -> str:

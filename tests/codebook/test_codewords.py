@@ -48,9 +48,21 @@ def test_equals_an_independent_implementation(secret: bytes, name: str, payload:
 @pytest.mark.parametrize(
     ("payload", "nonce", "expected"),
     [
-        (0, 0, "524d4af38702afa27927c3beda0510945151acde05ae75809a8a34e6f2bf2162e36ac5c88d956aa0d1d35b1a6a885445a4c635ed082769274d3ef6fc844cbccf"),
-        (5, 3, "5f82f220ffc2eae7162672d870dae4ee23b21712db0ee670337908b4e597b671df755198e35cf350f28a2fa092f4ea16729518f8a926a065e86c1276516f20b0"),
-        (4095, 15, "53bae82c326a40e2e0c72ad5f26ed6818f827d6c7cc0ac5cb666e83164c39d44a5e53bde7cdfac4400bd98e967cc2bc53167bc49a926a1e2496856c045126b68"),
+        (
+            0,
+            0,
+            "524d4af38702afa27927c3beda0510945151acde05ae75809a8a34e6f2bf2162e36ac5c88d956aa0d1d35b1a6a885445a4c635ed082769274d3ef6fc844cbccf",
+        ),
+        (
+            5,
+            3,
+            "5f82f220ffc2eae7162672d870dae4ee23b21712db0ee670337908b4e597b671df755198e35cf350f28a2fa092f4ea16729518f8a926a065e86c1276516f20b0",
+        ),
+        (
+            4095,
+            15,
+            "53bae82c326a40e2e0c72ad5f26ed6818f827d6c7cc0ac5cb666e83164c39d44a5e53bde7cdfac4400bd98e967cc2bc53167bc49a926a1e2496856c045126b68",
+        ),
     ],
 )
 def test_frozen_values(payload: int, nonce: int, expected: str) -> None:

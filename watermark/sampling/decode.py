@@ -78,7 +78,7 @@ def _advance(lm: FrozenLM, state: _State, layers: tuple[int, ...]) -> tuple[Tens
         position_ids=state.position,
         past_key_values=state.cache,
         use_cache=True,
-        output_hidden_states=True,
+        output_hidden_states=list(layers),
         logits_to_keep=1,
     )
     states = torch.stack([output.hidden_states[layer][:, -1] for layer in layers], dim=1)
