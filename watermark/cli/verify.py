@@ -1,0 +1,110 @@
+"""`countersign verify`: who issued a text, from the text alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from watermark.cli import common
+from watermark.cli.batches import BatchWork, OnStep, run_batches
+from watermark.cli.common import BaseModelOption, BatchSizeOption, CheckpointOption, DeviceOption, JsonOption, KeysOption
+from watermark.cli.jsonlines import LinesFile, LinesOutput, Record, field_of
+from watermark.errors import InvalidInput
+from watermark.statistics.verdict import Verdict
+
+if TYPE_CHECKING:
+    from watermark.pipeline import WatermarkedModel
+
+
+class Detail(StrEnum):
+    public = "public"
+    full = "full"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("verify")(verify)
+
+
+def verify(
+    text: Annotated[str | None, typer.Argument(help="Text to verify; - reads it from stdin.", show_default=False)] = None,
+    texts: Annotated[Path | None, typer.Option(metavar="IN.JSONL", help='Many texts: JSON lines {"text": …}.')] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.JSONL", help="With --texts: one verdict per line, in the same order. Broken off, the same command resumes."
+        ),
+    ] = None,
+    issuer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Issuer to look for; repeatable. The fewer, the shorter the texts that suffice. [default: all keys]"
+        ),
+    ] = None,
+    false_positive_rate: Annotated[
+        float, typer.Option(help="Accepted share of unmarked texts called marked. Lower it when a wrong accusation is costly.")
+    ] = 1e-3,
+    detail: Annotated[
+        Detail, typer.Option(help="public leaves out what would help an attacker remove the mark, such as evidence per token.")
+    ] = Detail.full,
+    batch_size: BatchSizeOption = 16,
+    base_model: BaseModelOption = None,
+    checkpoint: CheckpointOption = None,
+    device: DeviceOption = "cpu",
+    keys: KeysOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say who issued a text, or that no mark was found. The exit status is 0 for every verdict.
+
+    A bad line of a batch is reported with its number, stands as {"error": …} in the output, and makes the exit status 1; the
+    others are done.
+    """
+    files = common.batch_files(text, texts, out, "--texts")
+    if not 0.0 < false_positive_rate < 1.0:
+        raise InvalidInput(f"--false-positive-rate must be between 0 and 1; got {false_positive_rate!r}.")
+    ring = common.chosen_keys(common.key_ring(keys), issuer)
+
+    def verdicts(model: WatermarkedModel, items: Sequence[str]) -> list[Verdict]:
+        return model.verify(items, ring, false_positive_rate=false_positive_rate, detail=detail.value)
+
+    if files is None:
+        single = common.read_text(text, "text")
+        [verdict] = verdicts(common.load_model(base_model, checkpoint, device), [single])
+        _show(verdict, as_json)
+        return
+    source = LinesFile(files[0])
+    arguments = {
+        "command": "verify",
+        "input": source.sha256,
+        "keys": [[key.name, key.payload_bits, key.created] for key in ring],
+        "false_positive_rate": false_positive_rate,
+        "detail": detail.value,
+        "models": [base_model, checkpoint],
+    }
+    with LinesOutput(files[1], arguments) as output:
+        model = common.load_model(base_model, checkpoint, device)
+
+        def read(_: int, raw: bytes) -> str:
+            return field_of(raw, "text")
+
+        def work(items: Sequence[str], _: OnStep) -> Sequence[Record]:
+            return [dataclasses.asdict(verdict) for verdict in verdicts(model, items)]
+
+        summary = run_batches(source, output, BatchWork("verify", read, work, batch_size))
+    common.finish_batch(summary, as_json)
+
+
+def _show(verdict: Verdict, as_json: bool) -> None:
+    if as_json:
+        common.print_json(verdict)
+        return
+    print(verdict.verdict.replace("_", " ") + (f": issued by {verdict.issuer}" if verdict.issuer else ""))
+    if verdict.payload:
+        print(f"payload: {verdict.payload}")
+    tried = f"{verdict.candidates} candidates, {verdict.tokens} tokens"
+    print(f"p-value: {verdict.p_value:.3g} (threshold {verdict.false_positive_rate:g}; {tried})")
+    print(verdict.explanation)
