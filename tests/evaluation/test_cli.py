@@ -1,0 +1,64 @@
+"""`countersign evaluate` from the command line, on a base model and a checkpoint read from disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.fakes import fake_watermarked_model
+from watermark.checkpoint import save_pair
+from watermark.cli.errors import ErrorReportingGroup
+from watermark.cli.evaluate import register
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Everything but --out."""
+    folder, model = tmp_path_factory.mktemp("evaluate"), fake_watermarked_model()
+    model.lm.model.save_pretrained(folder / "base")
+    model.lm.tokenizer.save_pretrained(folder / "base")
+    save_pair(model.pair, model.lm, folder / "pair")
+    records = [{"prompt": f"The river has {i} bridges and a ferry", "human": "It is wide and cold. " * 3, "source": "s"} for i in range(4)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    files = ["--prompts", str(folder / "prompts.jsonl"), "--base-model", str(folder / "base"), "--checkpoint", str(folder / "pair")]
+    return ["evaluate", *files, "--n", "3", "--lengths", "24", "--attacks", "delete-10, lower-case"]
+
+
+def run(*arguments: str):
+    app = typer.Typer(cls=ErrorReportingGroup)
+    app.callback()(lambda: None)
+    register(app)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_table_then_json_of_the_same_run(arguments: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    first = run(*arguments, "--out", str(out))
+    assert first.exit_code == 0, first.output
+    assert "delete-10" in first.stdout and "perplexity" in first.stdout and "report.json" in first.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.png", "report.work"}
+    again = run(*arguments, "--out", str(out), "--json")
+    assert again.exit_code == 0, again.output
+    report = json.loads(again.stdout)
+    assert [cell["attack"] for cell in report["detection"] if cell["condition"] == "marked"] == ["clean", "delete-10", "lower-case"]
+    assert len(report["settings"]["checkpoint_digest"]) == 16
+
+
+@pytest.mark.parametrize(
+    "extra,message",
+    [
+        (["--attacks", "paraphrase"], "Unknown attack 'paraphrase'"),
+        (["--lengths", "50,x"], "--lengths"),
+        (["--checkpoint", "no-such-checkpoint"], "no-such-checkpoint"),
+        (["--n", "0"], "n must be"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(arguments: list[str], tmp_path: Path, extra: list[str], message: str) -> None:
+    result = run(*arguments, "--out", str(tmp_path / "report.json"), *extra)
+    assert result.exit_code in (1, 2) and message in result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
