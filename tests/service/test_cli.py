@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from service.cli import first_key, listen, register, url
+from tests.fakes import fake_watermarked_model
+from tests.service.harness import until
+from watermark.checkpoint import save_pair
+from watermark.cli.errors import ErrorReportingGroup
+from watermark.errors import InvalidInput
+
+PROGRAM = "import typer; from service.cli import register; app = typer.Typer(); app.callback()(lambda: None); register(app); app()"
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    """As `countersign` builds it, with this one command."""
+    app = typer.Typer(cls=ErrorReportingGroup, pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
+    register(app)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--host", "0.0.0.0"], 2, "no authentication yet"),
+        (["--port", "70000"], 2, "port"),
+        (["--checkpoint", "no-such"], 1, "no-such"),
+        (["--base-model", "no-such-model"], 1, "no-such-model"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_starts(
+    app: typer.Typer, own_home: Path, arguments: list[str], status: int, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = CliRunner().invoke(app, ["serve", *arguments])
+    assert result.exit_code == status
+    assert said in result.output and "Traceback" not in result.output
+    assert not own_home.exists()
+
+
+def test_a_taken_port_is_said() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InvalidInput, match=rf"Cannot listen on 127\.0\.0\.1 port {port}: Address already in use"):
+            listen("127.0.0.1", port)
+
+
+def test_an_unknown_address_is_said() -> None:
+    with pytest.raises(InvalidInput, match=r"Cannot listen on 203\.0\.113\.1"):
+        listen("203.0.113.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("localhost", "localhost"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("[::1]", "[::1]")],
+)
+def test_the_address_can_be_typed_into_a_browser(host: str, address: str) -> None:
+    assert url(host, 80) == f"http://{address}:80"
+
+
+def test_only_an_empty_ring_gets_a_key(tmp_path: Path) -> None:
+    assert first_key(tmp_path / "keys") == "default"
+    assert (tmp_path / "keys" / "default.json").stat().st_mode & 0o777 == 0o600
+    assert first_key(tmp_path / "keys") is None
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake model and its pair as folders, as a user would have them."""
+    folder = tmp_path_factory.mktemp("on_disk")
+    model = fake_watermarked_model()
+    model.lm.model.save_pretrained(folder / "model")
+    model.lm.tokenizer.save_pretrained(folder / "model")
+    save_pair(model.pair, model.lm, folder / "pair")
+    return folder
+
+
+def serve(folder: Path, home: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, "serve", "--json", "--port", "0", "--keys", str(home / "keys"), *arguments]
+    command += ["--base-model", str(folder / "model")]
+    with (home / "log").open("w") as log:  # a pipe that nobody reads would stop the process when it is full
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def test_the_command_serves_marks_verifies_and_stops_in_good_order(on_disk: Path, tmp_path: Path) -> None:
+    process = serve(on_disk, tmp_path, "--checkpoint", str(on_disk / "pair"))
+    try:
+        assert process.stdout
+        started = json.loads(process.stdout.readline())
+        assert started["issuer_created"] == "default"
+        with httpx.Client(base_url=started["url"], timeout=30) as client:
+            until(lambda: _status(client, "/livez") == 200, "the process", 30)
+            assert client.get("/").status_code == 200
+            until(lambda: _status(client, "/readyz") == 200, "the model", 60)
+            body = {"prompt": "Hello", "max_new_tokens": 300, "min_new_tokens": 300, "seed": 1}
+            result = client.post("/generate", json=body).json()["results"][0]
+            assert result["marking"]["issuer"] == "default"
+            verdict = client.post("/verify", json={"text": result["text"]}).json()["results"][0]
+            assert verdict["verdict"] == ("marked" if result["marking"]["watermark"] else "not_detected")
+            with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as connection:
+                content = json.dumps({**body, "max_new_tokens": 400, "min_new_tokens": 400}).encode()
+                head = f"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+                connection.sendall(head.encode() + b"\r\n\r\n" + content)
+                time.sleep(0.1)
+                process.send_signal(signal.SIGTERM)
+                assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        process.wait(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == -signal.SIGTERM
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
+    assert {"loading", "ready", "draining", "stopped", "request"} <= {line["event"] for line in lines}
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_command(app: typer.Typer, on_disk: Path, tmp_path: Path, restored_logs: None) -> None:
+    pair = tmp_path / "pair"
+    pair.mkdir()
+    (pair / "config.json").write_bytes((on_disk / "pair" / "config.json").read_bytes())
+    (pair / "model.safetensors").write_bytes(b"not weights")
+    arguments = ["--port", "0", "--keys", tmp_path / "keys", "--checkpoint", pair, "--base-model", on_disk / "model"]
+    result = CliRunner().invoke(app, ["serve", *map(str, arguments)])
+    assert result.exit_code == 1
+    assert "Open http://127.0.0.1:" in result.output and "Created the issuer key 'default'" in result.output
+    assert "model.safetensors" in result.output.splitlines()[-1]
+
+
+def _status(client: httpx.Client, path: str) -> int:
+    try:
+        return client.get(path).status_code
+    except httpx.TransportError:
+        return 0
