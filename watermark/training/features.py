@@ -74,7 +74,7 @@ def _original(lm: FrozenLM, ids: Tensor, prompt: int, spec: FeatureSpec) -> Shar
     batch = 8
     states, candidates, probs = [], [], []
     for rows in ids.to(lm.device).split(batch):
-        output = lm.model.base_model(input_ids=rows, use_cache=False, output_hidden_states=True)
+        output = lm.model.base_model(input_ids=rows, use_cache=False, output_hidden_states=list(spec.query_layers))
         states.append(_pack(torch.stack([output.hidden_states[layer][:, prompt - 1 : -1] for layer in spec.query_layers], dim=2)))
         head = lm.model.get_output_embeddings()
         last = output.last_hidden_state[:, prompt - 1 : -1]

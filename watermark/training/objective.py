@@ -41,12 +41,15 @@ class LossWeights:
     """Weight of each term of the loss, under the name it is logged by."""
 
     detection: float = 1.0
-    balance: float = 0.1
-    repeats: float = 0.5
+    balance: float = 0.3
+    repeats: float = 1.0
 
 
 TARGET_Z = 7.0
 """Detection beyond this many standard deviations earns next to nothing: effort goes to the texts that are hard to detect."""
+
+MARGIN = 0.25
+"""Cosine below the repetition threshold at which a context begins to be pushed away from its likest predecessor."""
 
 
 def _mark(pair: WatermarkPair, attention: Tensor, codes: Tensor, batch: Batch, signs: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,11 +70,15 @@ def _balance(attention: Tensor, valid: Tensor) -> Tensor:
 
 
 def _repeats(attention: Tensor, threshold: float) -> Tensor:
-    """Mean excess likeness of different positions of one text: contexts that look alike cannot be marked twice."""
+    """How far each position's likest earlier context comes within MARGIN of counting as a repetition (0 … 1, mean).
+
+    What is masked is lost without a gradient; this pushes contexts apart before they get there.
+    """
     unit = F.normalize(attention.flatten(2), dim=-1)
     likeness = torch.einsum("bin,bjn->bij", unit, unit)
     earlier = torch.ones_like(likeness[0]).tril(-1).bool()
-    return F.relu(likeness[:, earlier] - 0.5 * threshold).mean() * 2
+    likest = likeness.masked_fill(~earlier, 0.0).amax(dim=-1)
+    return F.relu((likest - threshold + MARGIN) / MARGIN).mean()
 
 
 def detection_z(pair: WatermarkPair, batch: Batch, signs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,6 +21,8 @@ from watermark.training.curves import plot_curves
 from watermark.training.dataset import FeatureSet
 from watermark.training.objective import LossWeights, detection_z, losses
 
+READER_RATE = 5.0
+"""Learning rate of the reader, as a multiple of that of the shared attention."""
 STATE, CURVES = "training.pt", "curves.csv"
 
 
@@ -33,8 +35,8 @@ class TrainingSettings:
     """Texts per step."""
     candidates: int = 24
     """Candidates per position that the tournament is trained on (the likeliest ones)."""
-    learning_rate: float = 1e-3
-    warmup: int = 20
+    learning_rate: float = 2e-4
+    warmup: int = 100
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     seed: int = 0
@@ -70,7 +72,11 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self.pair: WatermarkPair = build_pair(config, lm, settings.seed)
         self.pair.normaliser.fit(data.sample_states().to(lm.device))
-        self.optimizer = torch.optim.AdamW(self.pair.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        reader = list(self.pair.extractor.reader.parameters())
+        shared = [p for p in self.pair.parameters() if not any(p is r for r in reader)]
+        # The shared attention starts from random projections that already work; the reader starts from nothing.
+        groups = [{"params": shared, "scale": 1.0}, {"params": reader, "scale": READER_RATE}]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self.step = 0
         self._resume()
 
@@ -103,7 +109,7 @@ class Trainer:
         rng = np.random.default_rng([settings.seed, self.step])
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, self.step)
+            group["lr"] = learning_rate(settings, self.step) * group["scale"]
         batch = self.data.batch(rng, settings.texts, settings.candidates, device)
         terms, figures = losses(self.pair, batch, settings.loss, generator)
         loss = torch.stack(list(terms.values())).sum()
