@@ -27,9 +27,7 @@ def fake_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 0)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
 
 
 def fake_lm(seed: int = 0, hidden_size: int = 32) -> FrozenLM:
@@ -54,9 +52,9 @@ def fake_lm(seed: int = 0, hidden_size: int = 32) -> FrozenLM:
 
 
 def fake_config(**changes: object) -> WatermarkConfig:
-    """A small architecture for the fake model."""
+    """A small architecture for the fake model. With a hundred tokens in all, each one recurs: only near-equal contexts may count."""
     values = {"hidden_size": 32, "rounds": 8, "slots": 16, "query_layers": (0, 1, 2), "query_width": 64, "key_size": 8, "reader_width": 16}
-    return WatermarkConfig.model_validate({**values, "min_tokens": 8, **changes})
+    return WatermarkConfig.model_validate({**values, "token_threshold": 0.9, "min_tokens": 8, **changes})
 
 
 @functools.cache

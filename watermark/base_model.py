@@ -62,8 +62,8 @@ class FrozenLM:
     def end_ids(self) -> tuple[int, ...]:
         """Tokens that end a text."""
         declared = self.model.generation_config.eos_token_id if self.model.generation_config else None
-        ids = declared if isinstance(declared, list) else [declared]
-        return tuple({*[i for i in ids if i is not None], *([self.tokenizer.eos_token_id] if self.tokenizer.eos_token_id is not None else [])})
+        ids = [*(declared if isinstance(declared, list) else [declared]), self.tokenizer.eos_token_id]
+        return tuple(dict.fromkeys(i for i in ids if i is not None))
 
     @property
     def token_embeddings(self) -> Tensor:
@@ -71,7 +71,11 @@ class FrozenLM:
         return self.model.get_input_embeddings().weight
 
     def tokenize(self, text: str) -> Tokens:
-        encoded = self.tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, add_special_tokens=True, verbose=False)
+        """Token ids with their characters. A special token spelled out in the text ("<eos>") is read as the characters it is made of:
+        nobody who writes a text should be able to end it, or to pose as the model's own control tokens."""
+        encoded = self.tokenizer(
+            text, return_offsets_mapping=True, return_special_tokens_mask=True, split_special_tokens=True, verbose=False
+        )
         mask = encoded["special_tokens_mask"]
         prefix = next((i for i, special in enumerate(mask) if not special), len(mask))
         stop = len(mask) if prefix == len(mask) else max(i for i, special in enumerate(mask) if not special) + 1

@@ -109,7 +109,7 @@ class WatermarkedModel:
         tokens = len(decoded.ids)
         if request.key is None or evidence is None:
             return Marking(False, None, None, tokens, 0, None, "Marking was not asked for.")
-        verdict = self._decide(evidence, Codebook([request.key], self.config.nonce_bits, self.config.n), FALSE_POSITIVE_RATE, "public")
+        verdict = self._decide([evidence], [request.key], FALSE_POSITIVE_RATE, "public")[0]
         payload = f"{request.payload:0{-(-request.key.payload_bits // 4)}x}" if request.key.payload_bits else None
         reason = None
         if verdict.verdict != "marked" or verdict.payload != payload:
@@ -137,8 +137,7 @@ class WatermarkedModel:
 
         Raises InvalidInput: no keys, more candidates than can be tried, or a false-positive rate outside (0, 1).
         """
-        book = Codebook(keys, self.config.nonce_bits, self.config.n)
-        return [self._decide(evidence, book, false_positive_rate, detail) for evidence in self._read(texts)]
+        return self._decide(self._read(texts), keys, false_positive_rate, detail)
 
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:
         """Evidence of each text for every sign of a codeword; independent of any key."""
@@ -147,27 +146,50 @@ class WatermarkedModel:
     def _read(self, texts: Sequence[str]) -> list[Evidence]:
         return read_evidence(self.lm, self.pair.extractor, texts, self.config.query_layers)
 
-    def _decide(self, evidence: Evidence, book: Codebook, rate: float, detail: Literal["public", "full"]) -> Verdict:
-        total = evidence.total()
-        best, statistic, signs = 0, -np.inf, np.zeros(self.config.n)
-        for first, chunk in book.chunks(CODEBOOK_CHUNK):
-            statistics = chunk.astype(np.float32) @ total.astype(np.float32)
-            top = int(statistics.argmax())
-            if statistics[top] > statistic:
-                best, statistic, signs = first + top, float(statistics[top]), chunk[top].astype(np.float64)
-        # Float32 finds the best candidate quickly; its p-value is taken in full precision.
-        p_value = sidak(float(RademacherTail(total).pvalue(float(signs @ total))), len(book))
-        return decide(
-            book.candidate(best),
-            p_value,
-            false_positive_rate=rate,
-            tokens=evidence.tokens,
-            min_tokens=self.min_tokens,
-            candidates=len(book),
-            evidence=self._token_evidence(evidence, signs, total) if detail == "full" else None,
-        )
+    def _decide(
+        self, evidence: Sequence[Evidence], keys: Sequence[IssuerKey], rate: float, detail: Literal["public", "full"]
+    ) -> list[Verdict]:
+        book = Codebook(keys, self.config.nonce_bits, self.config.n)
+        if not evidence:
+            return []
+        totals = np.stack([e.total() for e in evidence])
+        rows, signs = _best_candidates(book, totals)
+        verdicts = []
+        for i, total in enumerate(totals):
+            # Float32 finds the best candidate quickly; its p-value is taken in full precision.
+            p_value = sidak(float(RademacherTail(total).pvalue(float(signs[i] @ total))), len(book))
+            verdicts.append(
+                decide(
+                    book.candidate(int(rows[i])),
+                    p_value,
+                    false_positive_rate=rate,
+                    tokens=evidence[i].tokens,
+                    min_tokens=self.min_tokens,
+                    candidates=len(book),
+                    evidence=_token_evidence(evidence[i], signs[i], total) if detail == "full" else None,
+                )
+            )
+        return verdicts
 
-    @staticmethod
-    def _token_evidence(evidence: Evidence, signs: np.ndarray, total: np.ndarray) -> list[TokenEvidence]:
-        scores = evidence.per_token @ signs / max(float(np.linalg.norm(total)), 1e-12)
-        return [TokenEvidence(start, end, float(score)) for (start, end), score in zip(evidence.offsets, scores, strict=True)]
+
+def _best_candidates(book: Codebook, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each text's evidence (texts, n): the index of its best candidate and that candidate's signs, float64 (texts, n).
+
+    One pass over the codebook for all texts: expanding codewords costs more than comparing them.
+    """
+    rows = np.zeros(len(totals), dtype=np.int64)
+    best = np.full(len(totals), -np.inf)
+    signs = np.zeros(totals.shape)
+    for first, chunk in book.chunks(CODEBOOK_CHUNK):
+        statistics = chunk.astype(np.float32) @ totals.T.astype(np.float32)
+        top = statistics.argmax(axis=0)
+        better = np.flatnonzero(statistics[top, np.arange(len(totals))] > best)
+        best[better] = statistics[top[better], better]
+        rows[better] = first + top[better]
+        signs[better] = chunk[top[better]]
+    return rows, signs
+
+
+def _token_evidence(evidence: Evidence, signs: np.ndarray, total: np.ndarray) -> list[TokenEvidence]:
+    scores = evidence.per_token @ signs / max(float(np.linalg.norm(total)), 1e-12)
+    return [TokenEvidence(start, end, float(score)) for (start, end), score in zip(evidence.offsets, scores, strict=True)]

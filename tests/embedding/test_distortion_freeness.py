@@ -79,9 +79,8 @@ def test_scores_are_odd_in_the_signs_and_at_most_one_half():
     assert scores.shape == (5, ROUNDS, 6)
     assert scores.abs().max() <= 0.5
     assert torch.equal(scores, -round_scores(attention, -signs, codes, 3.0))
-    by_hand = 0.5 * torch.tanh(
-        3.0 * sum(attention[2, 1, i] * signs[2, SLOTS + i] * codes[2, 4, SLOTS + i] for i in range(SLOTS))
-    )
+    products = [attention[2, 1, i] * signs[2, SLOTS + i] * codes[2, 4, SLOTS + i] for i in range(SLOTS)]
+    by_hand = 0.5 * torch.tanh(3.0 * torch.stack(products).sum())
     assert torch.isclose(scores[2, 1, 4], by_hand)
 
 

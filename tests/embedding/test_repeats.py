@@ -43,3 +43,26 @@ def test_blocks_look_back_across_their_border():
     contexts = attention([0, 1, 2, 3, 3, 0, 1, 2]).unsqueeze(0)
     valid = torch.ones(1, 8, dtype=torch.bool)
     assert first_occurrences(contexts, valid, 0.9, window=4).tolist() == [[True] * 4 + [False] * 4]
+
+
+def test_a_token_drawn_in_a_similar_context_is_known_as_such():
+    """Contexts 0 and 2 are alike, 1 is not; what was drawn after 0 and 1 is asked for at 2."""
+    angles = torch.tensor([0.0, 1.4, 0.3])
+    memory = ContextMemory(1, 3, 2)
+    drawn = [5, 6]
+    for t, angle in enumerate(angles):
+        context = torch.stack([angle.cos(), angle.sin()]).view(1, 1, 2)
+        memory.check_and_add(context, torch.tensor([True]), 0.99)
+        known = memory.drawn_before(torch.tensor([[4, 5, 6]]), 0.9)
+        if t < 2:
+            assert not known.any()
+            memory.record(torch.tensor([drawn[t]]))
+    assert known.tolist() == [[False, True, False]]
+
+
+def test_contexts_that_were_not_marked_leave_no_trace():
+    memory = ContextMemory(1, 2, 4)
+    memory.check_and_add(attention([0])[:1], torch.tensor([False]), 0.9)
+    memory.record(torch.tensor([3]))
+    assert memory.check_and_add(attention([0])[:1], torch.tensor([True]), 0.9).tolist() == [True]
+    assert not memory.drawn_before(torch.tensor([[3]]), 0.1).any()

@@ -59,10 +59,8 @@ def test_one_prompt_with_several_messages_has_each_messages_own_distribution():
 
     def run(rows: slice) -> torch.Tensor:
         size = len(signs[rows])
-        conditioning = Conditioning(signs[rows], strength[rows])
-        return pair.embedder(
-            states.expand(size, -1, -1), candidates.expand(size, -1), probs.expand(size, -1), conditioning, ContextMemory(size, 1, pair.config.n)
-        )[0]
+        wide = states.expand(size, -1, -1), candidates.expand(size, -1), probs.expand(size, -1)
+        return pair.embedder(*wide, Conditioning(signs[rows], strength[rows]), ContextMemory(size, 1, pair.config.n))[0]
 
     together = run(slice(0, 3))
     for i in range(3):

@@ -29,9 +29,11 @@ def train(
     corpus: Annotated[Path, typer.Option(help="Training text: a .jsonl(.gz) file, or a folder of them, with a 'text' per line.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, curves and the state to resume from.")],
     base_model: BaseModelOption = None,
-    features: Annotated[Path | None, typer.Option(help="Folder for cached features; share it between runs. [default: OUT/features]")] = None,
-    documents: Annotated[int, typer.Option(min=64, help="Documents to learn from: more is slower to prepare and generalises better.")] = 512,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1500,
+    features: Annotated[Path | None, typer.Option(help="Folder of cached features; runs may share it. [default: OUT/features]")] = None,
+    documents: Annotated[
+        int, typer.Option(min=64, help="Documents to learn from: more take longer to prepare and generalise better.")
+    ] = 512,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2400,
     texts: Annotated[int, typer.Option(min=1, help="Texts per step. Raise it on a GPU.")] = 8,
     rounds: Annotated[int, typer.Option(help="Tournament rounds: more carry more evidence per token.")] = 32,
     slots: Annotated[int, typer.Option(help="Slots per round.")] = 32,
@@ -58,9 +60,7 @@ def train(
     lm = load_base_model(base_model or DEFAULT_BASE_MODEL, device=device)
     if query_layers[-1] >= lm.layer_count:
         raise InvalidInput(f"--layers: {lm.name!r} has {lm.layer_count} layers; queries read layers below the last.")
-    config = WatermarkConfig(
-        rounds=rounds, slots=slots, query_layers=query_layers, hidden_size=lm.hidden_size, min_tokens=min_tokens
-    )
+    config = WatermarkConfig(rounds=rounds, slots=slots, query_layers=query_layers, hidden_size=lm.hidden_size, min_tokens=min_tokens)
     with _bar("features") as advance:
         paths = compute_features(lm, corpus, features or out / "features", spec, lambda done, total: advance(done, total, ""))
     prepared = time.monotonic()
@@ -105,7 +105,14 @@ def _bar(title: str) -> Iterator[Advance]:
 
         yield plain
         return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None, words="")
         yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)

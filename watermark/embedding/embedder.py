@@ -30,6 +30,7 @@ class Embedder(nn.Module):
     def __init__(self, config: WatermarkConfig, normaliser: StateNormaliser, attention: SlotAttention, codes: TokenCodes) -> None:
         super().__init__()
         self.repeat_threshold = config.repeat_threshold
+        self.token_threshold = config.token_threshold
         self.normaliser, self.attention, self.codes = normaliser, attention, codes
         self.log_gain = nn.Parameter(torch.tensor(1.5))
 
@@ -50,4 +51,6 @@ class Embedder(nn.Module):
         eligible = (conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
         marked = memory.check_and_add(attention, eligible, self.repeat_threshold)
         scores = self.scores(attention, conditioning.signs, self.codes(candidates)) * conditioning.strength[:, None, None]
+        # A token that was drawn in a similar context was probably favoured by these very signs: it is not favoured again.
+        scores = scores.masked_fill(memory.drawn_before(candidates, self.token_threshold).unsqueeze(1), 0.0)
         return torch.where(marked[:, None], tournament(probs, scores), probs), marked

@@ -15,10 +15,13 @@ WINDOW = 1024
 
 
 class ContextMemory:
-    """Contexts marked so far in each text of a batch. One per running batch; it travels with the call."""
+    """Contexts marked so far in each text of a batch, and the tokens drawn there. One per running batch; it travels with the call."""
 
     def __init__(self, batch: int, capacity: int, n: int, device: torch.device | str = "cpu") -> None:
         self.seen = torch.zeros(batch, capacity, n, device=device)
+        self.tokens = torch.full((batch, capacity), -1, dtype=torch.long, device=device)
+        self.likeness = torch.zeros(batch, 0, device=device)
+        """(B, steps) cosine of the latest context to each one marked before; 0 where that one was not marked."""
         self.steps = 0
 
     def check_and_add(self, attention: Tensor, eligible: Tensor, threshold: float) -> Tensor:
@@ -27,16 +30,21 @@ class ContextMemory:
         The contexts found new are remembered.
         """
         unit = F.normalize(attention.flatten(1), dim=-1)  # (B, n)
+        self.likeness = torch.einsum("btn,bn->bt", self.seen[:, : self.steps], unit)
         if self.steps:
-            likeness = torch.einsum("btn,bn->bt", self.seen[:, : self.steps], unit).amax(dim=1)
-            eligible = eligible & (likeness <= threshold)
+            eligible = eligible & (self.likeness.amax(dim=1) <= threshold)
         self.seen[:, self.steps] = unit * eligible.unsqueeze(-1)
         self.steps += 1
         return eligible
 
-    def keep(self, rows: Tensor) -> None:
-        """Keep only these rows of the batch (the others have finished)."""
-        self.seen = self.seen[rows]
+    def drawn_before(self, candidates: Tensor, threshold: float) -> Tensor:
+        """candidates (B, K) → (B, K) bool: drawn before in a marked context whose likeness to the latest one exceeds `threshold`."""
+        same = candidates.unsqueeze(-1) == self.tokens[:, : self.likeness.shape[1]].unsqueeze(1)  # (B, K, steps)
+        return (same & (self.likeness > threshold).unsqueeze(1)).any(dim=-1)
+
+    def record(self, tokens: Tensor) -> None:
+        """The tokens (B,) drawn after the latest contexts."""
+        self.tokens[:, self.steps - 1] = tokens
 
 
 def first_occurrences(attention: Tensor, valid: Tensor, threshold: float, window: int = WINDOW) -> Tensor:

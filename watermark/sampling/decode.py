@@ -126,6 +126,8 @@ def decode(
             probs, marked = embedder(states, ids, probs, conditioning, memory)
             marks += marked & active
         token = ids.gather(1, draw(probs, uniforms[:, step]).unsqueeze(1))
+        if marking:
+            memory.record(token.squeeze(1))
         stopped |= active & torch.isin(token.squeeze(1), end_ids)
         written[:, step] = token.squeeze(1)
         lengths += active & ~stopped
@@ -136,6 +138,4 @@ def decode(
         state.inputs = token
         state.position = state.position + 1
         state.mask = torch.cat([state.mask, state.mask.new_ones(size, 1)], dim=1)
-    return [
-        Decoded(written[i, : int(lengths[i])].tolist(), min(int(marks[i]), int(lengths[i])), bool(stopped[i])) for i in range(size)
-    ]
+    return [Decoded(written[i, : int(lengths[i])].tolist(), min(int(marks[i]), int(lengths[i])), bool(stopped[i])) for i in range(size)]

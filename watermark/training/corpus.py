@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from watermark.errors import InvalidInput
+from watermark.records import read_records
 
 
 def corpus_files(path: Path) -> list[Path]:
@@ -21,15 +20,12 @@ def corpus_files(path: Path) -> list[Path]:
 
 
 def read_texts(path: Path) -> list[str]:
-    """All texts of one file. A broken line names its number."""
-    opener = gzip.open if path.suffix == ".gz" else open
+    """All texts of one file. Raises InvalidInput naming a record without one."""
     texts = []
-    with opener(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                texts.append(json.loads(line)["text"])
-            except (json.JSONDecodeError, KeyError, TypeError):
-                raise InvalidInput(f'{path}, line {number}: expected a JSON object with a "text".') from None
+    for number, record in enumerate(read_records(path), 1):
+        if not isinstance(record.get("text"), str):
+            raise InvalidInput(f'{path}, record {number}: expected a "text".')
+        texts.append(record["text"])
     return texts
 
 

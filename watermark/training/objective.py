@@ -41,14 +41,14 @@ class LossWeights:
     """Weight of each term of the loss, under the name it is logged by."""
 
     detection: float = 1.0
-    balance: float = 0.3
-    repeats: float = 1.0
+    balance: float = 0.1
+    repeats: float = 0.3
 
 
 TARGET_Z = 7.0
 """Detection beyond this many standard deviations earns next to nothing: effort goes to the texts that are hard to detect."""
 
-MARGIN = 0.25
+MARGIN = 0.15
 """Cosine below the repetition threshold at which a context begins to be pushed away from its likest predecessor."""
 
 
@@ -127,7 +127,9 @@ def detection_z(pair: WatermarkPair, batch: Batch, signs: Tensor, generator: tor
     return torch.stack(versions, dim=1), attention, marked.float().mean()
 
 
-def losses(pair: WatermarkPair, batch: Batch, weights: LossWeights, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, float]]:
+def losses(
+    pair: WatermarkPair, batch: Batch, weights: LossWeights, generator: torch.Generator
+) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Weighted loss terms by name (their sum is minimised) and figures for the curves."""
     texts = batch.probs.shape[0]
     signs = torch.randint(0, 2, (texts, pair.config.n), generator=generator, device=batch.probs.device).float() * 2 - 1

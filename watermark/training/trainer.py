@@ -30,7 +30,7 @@ STATE, CURVES = "training.pt", "curves.csv"
 class TrainingSettings:
     """How long and how hard to train."""
 
-    steps: int = 1500
+    steps: int = 2400
     texts: int = 8
     """Texts per step."""
     candidates: int = 24
@@ -143,7 +143,12 @@ class Trainer:
     def save(self) -> None:
         """Checkpoint, training state and plot; each file replaced in one step."""
         save_pair(self.pair, self.lm, self.folder)
-        state = {"step": self.step, "settings": self._description(), "pair": self.pair.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state = {
+            "step": self.step,
+            "settings": self._description(),
+            "pair": self.pair.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
         partial = self.folder / f"{STATE}.partial"
         torch.save(state, partial)
         partial.replace(self.folder / STATE)
