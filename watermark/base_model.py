@@ -18,6 +18,8 @@ from watermark.errors import BaseModelError
 
 LAYER_LISTS = ("layers", "h", "blocks")
 """Where architectures keep their decoder layers: Llama/Gemma/Qwen/Mistral/Phi/NeoX, GPT-2/Bloom/Falcon, MPT."""
+WRAPPERS = ("language_model", "decoder")
+"""Where some keep the decoder one level down: multi-modal models, OPT."""
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f")
 
 
@@ -94,8 +96,8 @@ class FrozenLM:
         """
         if depth not in self._trunks:
             base = self.model.base_model
-            if hasattr(base, "language_model"):  # multi-modal wrappers keep the decoder one level down
-                base = base.language_model
+            for wrapper in WRAPPERS:
+                base = getattr(base, wrapper, base)
             layers_name = next((n for n in LAYER_LISTS if isinstance(getattr(base, n, None), nn.ModuleList)), None)
             norm_name = next((n for n in FINAL_NORMS if isinstance(getattr(base, n, None), nn.Module)), None)
             if layers_name is None or norm_name is None:
