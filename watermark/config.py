@@ -44,10 +44,10 @@ class WatermarkConfig(BaseModel):
     code_salt: str = Field(default="countersign-1", description="Seeds the public token codes.")
     nonce_bits: int = Field(default=4, ge=0, le=8, description="Random bits per generation; the verifier tries them all.")
     repeat_threshold: float = Field(
-        default=0.98, gt=0, le=1, description="Contexts with a cosine above this to an earlier one are not marked again."
+        default=0.9, gt=0, le=1, description="Contexts with a cosine above this to an earlier one are not marked again."
     )
     token_threshold: float = Field(
-        default=0.1, gt=0, le=1, description="A token drawn in a context with a cosine above this to the present one is not favoured again."
+        default=0.2, gt=0, le=1, description="A token drawn in a context with a cosine above this to the present one is not favoured again."
     )
     min_tokens: int = Field(default=0, ge=0, description="Below this length fewer than half of the marks are found; see the card.")
     base_model: BaseModelIdentity | None = None
