@@ -74,7 +74,8 @@ def evaluate(
             model,
             settings,
             checkpoint_digest=_folder_digest(folder),
-            command=shlex.join(["countersign", *sys.argv[1:]]),
+            # File names without their folders: where they lie is this machine's business, not the report's.
+            command=shlex.join(["countersign", *(Path(word).name if "/" in word else word for word in sys.argv[1:])]),
             progress=bar.show,
         )
     if as_json:
