@@ -22,6 +22,7 @@ def ring(tmp_path: Path) -> KeyRing:
     return KeyRing(tmp_path / "home" / "keys")
 
 
+@pytest.mark.fresh_secrets
 def test_create_and_load(ring: KeyRing) -> None:
     key = ring.create("demo", payload_bits=8)
     assert ring.load("demo") == key == KeyRing(ring.folder).load("demo")
