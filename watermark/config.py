@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from watermark.errors import CheckpointError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class BaseModelIdentity(BaseModel):
@@ -44,7 +44,7 @@ class WatermarkConfig(BaseModel):
     code_salt: str = Field(default="countersign-1", description="Seeds the public token codes.")
     nonce_bits: int = Field(default=4, ge=0, le=8, description="Random bits per generation; the verifier tries them all.")
     repeat_threshold: float = Field(
-        default=0.9, gt=0, le=1, description="Contexts with a cosine above this to an earlier one are not marked again."
+        default=0.98, gt=0, le=1, description="Contexts with a cosine above this to an earlier one are not marked again."
     )
     token_threshold: float = Field(
         default=0.2, gt=0, le=1, description="A token drawn in a context with a cosine above this to the present one is not favoured again."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.fakes import fake_watermarked_model
 from watermark.checkpoint import save_pair
 from watermark.cli.errors import ErrorReportingGroup
 from watermark.cli.evaluate import register
+from watermark.evaluation.attacks import NAMES
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +51,29 @@ def test_table_then_json_of_the_same_run(arguments: list[str], tmp_path: Path) -
     assert len(report["settings"]["checkpoint_digest"]) == 16
 
 
+def test_help_names_every_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    shown = " ".join(run("evaluate", "--help").stdout.replace("│", " ").split())
+    assert all(name in shown for name in NAMES)
+
+
+def test_paraphraser_from_the_command_line(arguments: list[str], tmp_path: Path) -> None:
+    code = "import sys; print(sys.stdin.read().upper())"
+    command = shlex.join([sys.executable, "-c", code])
+    result = run(*arguments, "--out", str(tmp_path / "report.json"), "--attacks", "paraphrase", "--paraphraser", command)
+    assert result.exit_code == 0, result.output
+    scores = [json.loads(line) for line in (tmp_path / "report.work" / "scores.jsonl").read_text().splitlines()]
+    texts = {s["attack"]: s["text"] for s in scores if s["condition"] == "marked" and s["number"] == 0}
+    assert texts["paraphrase"] == texts["clean"].upper().strip()
+
+
 @pytest.mark.parametrize(
     "extra,message",
     [
-        (["--attacks", "paraphrase"], "Unknown attack 'paraphrase'"),
+        (["--attacks", "rephrase"], "Unknown attack 'rephrase'"),
+        (["--attacks", "paraphrase"], "give --paraphraser"),
+        (["--attacks", "paraphrase", "--paraphraser", "no-such-program --fast"], "'no-such-program'"),
+        (["--paraphraser", "'open"], "--paraphraser is not a command"),
         (["--lengths", "50,x"], "--lengths"),
         (["--checkpoint", "no-such-checkpoint"], "no-such-checkpoint"),
         (["--n", "0"], "n must be"),

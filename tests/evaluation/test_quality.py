@@ -10,7 +10,7 @@ from tests.fakes import fake_lm, fake_tokenizer
 from watermark.base_model import FrozenLM
 from watermark.errors import InvalidInput
 from watermark.evaluation import quality
-from watermark.evaluation.quality import continuation_likelihoods, distinct_share, likelihoods, repeated_trigram_share
+from watermark.evaluation.quality import continuation_likelihoods, distinct_share, embeddings, likelihoods, repeated_trigram_share
 
 VOCAB = fake_lm().vocab_size
 
@@ -54,9 +54,10 @@ def test_equals_a_plain_forward_pass_whatever_the_chunks(make, max_logits: int, 
     prompts = [random_ids(n, n) for n in (1, 5, 20, 9)]
     continuations = [random_ids(n, 100 + n) for n in (12, 30, 1, 17)]
     found = continuation_likelihoods(lm, prompts, continuations)
-    assert [f.tokens for f in found] == [12, 30, 1, 17]
+    assert [len(f.nlls) for f in found] == [12, 30, 1, 17]
     for f, prompt, continuation in zip(found, prompts, continuations, strict=True):
-        assert f.nll == pytest.approx(by_hand(lm, prompt, continuation), rel=1e-4)
+        assert f.first(len(continuation)) == pytest.approx(by_hand(lm, prompt, continuation), rel=1e-4)
+        assert f.first(3) == pytest.approx(by_hand(lm, prompt, continuation[:3]), rel=1e-4)
 
 
 def test_many_texts_keep_their_order_and_report_batches() -> None:
@@ -67,7 +68,7 @@ def test_many_texts_keep_their_order_and_report_batches() -> None:
     assert sorted(seen) == list(range(7))
     for i in range(7):
         [alone] = continuation_likelihoods(lm, [prompts[i]], [continuations[i]])
-        assert found[i].nll == pytest.approx(alone.nll, rel=1e-5) and found[i].tokens == alone.tokens
+        assert found[i].nlls == pytest.approx(alone.nlls, abs=1e-4)
 
 
 def test_empty_texts_are_refused() -> None:
@@ -75,6 +76,16 @@ def test_empty_texts_are_refused() -> None:
         continuation_likelihoods(fake_lm(), [[]], [[5]])
     with pytest.raises(InvalidInput, match="at least one"):
         continuation_likelihoods(fake_lm(), [[5]], [[]])
+
+
+def test_embeddings_tell_topics_apart() -> None:
+    """Texts of the same letters are nearer to each other than to others; nothing else is asked of a fake model."""
+    texts = ["aaaa aaa aaaaa", "aaa aaaa aaaaaa aa", "zzzz! zzz? zzzzz!", "zzz! zzzz? zz!"]
+    found = embeddings(fake_lm(), texts, 100)
+    assert torch.allclose(found.norm(dim=-1), torch.ones(4), atol=1e-5)
+    near = found @ found.T
+    assert near[0, 1] > near[0, 2] and near[2, 3] > near[0, 3]
+    assert torch.allclose(embeddings(fake_lm(), [t + " and a tail" for t in texts], 4), embeddings(fake_lm(), texts, 4), atol=1e-5)
 
 
 def test_repetition_and_variety() -> None:

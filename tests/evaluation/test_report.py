@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 
 from watermark.evaluation.generation import Job, WrittenText
 from watermark.evaluation.quality import Likelihood
-from watermark.evaluation.report import detection_cells, quality_cells
+from watermark.evaluation.report import detection_cells, quality_cells, similarity_cell
 from watermark.evaluation.scoring import Sample, Score
 from watermark.statistics.intervals import clopper_pearson
 
@@ -48,7 +50,7 @@ def test_cells_are_kept_apart_and_in_reading_order() -> None:
 
 
 def written(number: int, marked: bool, text: str, length: int = 50) -> WrittenText:
-    return WrittenText(length, number, marked, "s", "prompt", text, (1, 2), 1, 7)
+    return WrittenText(length, number, marked, "s", "prompt", text, tuple(range(10 if number == 0 else 30)), 1, 7)
 
 
 def test_quality_is_token_weighted_and_paired() -> None:
@@ -60,11 +62,11 @@ def test_quality_is_token_weighted_and_paired() -> None:
         written(2, True, "no partner, so it does not count"),
     ]
     likelihoods = {
-        Job(50, 0, True): Likelihood(30.0, 10),
-        Job(50, 0, False): Likelihood(20.0, 10),
-        Job(50, 1, True): Likelihood(90.0, 30),
-        Job(50, 1, False): Likelihood(60.0, 30),
-        Job(50, 2, True): Likelihood(1000.0, 1),
+        Job(50, 0, True): Likelihood((3.0,) * 10),
+        Job(50, 0, False): Likelihood((2.0,) * 10),
+        Job(50, 1, True): Likelihood((3.0,) * 30),
+        Job(50, 1, False): Likelihood((2.0,) * 30),
+        Job(50, 2, True): Likelihood((9.0,) * 30),
     }
     [cell] = quality_cells(texts, likelihoods, seed=0)
     assert cell["n"] == 2
@@ -76,3 +78,20 @@ def test_quality_is_token_weighted_and_paired() -> None:
     trigrams = cell["repeated_trigrams"]
     assert trigrams["marked"] == pytest.approx((1 - 3 / 4) / 2) and trigrams["unmarked"] == 0.0
     assert trigrams["difference"] == pytest.approx(0.125) and trigrams["interval"] == (0.0, 0.25)
+
+
+def test_quality_of_a_beginning_counts_its_own_tokens() -> None:
+    """Texts of 50 tokens cut after 10: the likelihoods are those of the whole texts."""
+    whole = [WrittenText(50, 0, marked, "s", "prompt", "a b c", tuple(range(50)), 1, 7) for marked in (True, False)]
+    cut = [replace(text, length=10, token_ids=text.token_ids[:10], marked_tokens=None) for text in whole]
+    likelihoods = {Job(50, 0, True): Likelihood((2.0,) * 10 + (9.0,) * 40), Job(50, 0, False): Likelihood((1.0,) * 50)}
+    short, long = quality_cells([*cut, *whole], likelihoods, seed=0)
+    assert (short["length"], long["length"]) == (10, 50)
+    assert short["perplexity"]["marked"] == pytest.approx(math.exp(2))
+    assert long["perplexity"]["marked"] == pytest.approx(math.exp((20 + 360) / 50))
+
+
+def test_similarity_is_the_cosine_to_the_human_text() -> None:
+    human = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    cell = similarity_cell([3, 8], human, human.roll(1, 0), human, seed=0)
+    assert (cell["n"], cell["marked"], cell["unmarked"], cell["difference"]) == (2, 0.0, 1.0, -1.0)

@@ -78,7 +78,7 @@ def test_report(finished: Finished) -> None:
         assert cell["n"] == 12 and cell["share"] == cell["detected"] / 12
         assert cell["interval"][0] <= cell["share"] <= cell["interval"][1]
         assert sum(n for _, n in cell["by_source"].values()) == 12 and set(cell["by_source"]) == {"a", "b"}
-        assert (cell["mean_marked_token_share"] is None) == (condition != "marked")
+        assert (cell["mean_marked_token_share"] is None) == (condition != "marked" or length == 16)
         if (condition, attack) == ("human", "clean"):
             assert cell["mean_tokens"] == length
     # Even an untrained pair is a matched filter: with room for it, the mark is seen, and nothing is where none was written.
@@ -89,14 +89,16 @@ def test_report(finished: Finished) -> None:
         assert perplexity["ratio"] == pytest.approx(perplexity["marked"] / perplexity["unmarked"])
         assert perplexity["interval"][0] < perplexity["ratio"] < perplexity["interval"][1]
         assert 0.0 <= cell["repeated_trigrams"]["unmarked"] <= 1.0
+    similarity = report["similarity"]
+    assert similarity["n"] == 12 and similarity["tokens"] == 100 and -1.0 <= similarity["marked"] <= 1.0
 
 
 def test_texts_have_the_asked_length_and_pairs_share_the_seed(finished: Finished) -> None:
     texts = finished.texts
-    assert len(texts) == 12 * 2 * 2
-    assert all(len(text["token_ids"]) == text["length"] for text in texts)
+    assert len(texts) == 12 * 2, "only the longest are written"
+    assert all(len(text["token_ids"]) == text["length"] == 128 for text in texts)
     seeds = {(t["length"], t["number"], t["seed"]) for t in texts}
-    assert len(seeds) == 24 == len({seed for *_, seed in seeds})
+    assert len(seeds) == 12 == len({seed for *_, seed in seeds})
     marked = {(t["length"], t["number"]): t["text"] for t in texts if t["marked"]}
     assert any(t["text"] != marked[t["length"], t["number"]] for t in texts if not t["marked"])
 
@@ -107,21 +109,21 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     model = fake_watermarked_model()
 
     def interrupt(stage: str, done: float, total: float) -> None:
-        if done > 20:
+        if done > 12:
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
         run_evaluation(model, settings, progress=interrupt)
     assert not settings.out.exists()
     kept = settings.out.with_suffix(".work") / "texts.jsonl"
-    assert len(kept.read_text().splitlines()) == 16
+    assert len(kept.read_text().splitlines()) == 8
     with kept.open("a") as stream:
-        stream.write('{"length": 16, "num')  # as a killed process leaves it
+        stream.write('{"length": 128, "num')  # as a killed process leaves it
     sizes: list[int] = []
     generate = model.generate
     monkeypatch.setattr(model, "generate", lambda requests, **options: sizes.append(len(requests)) or generate(requests, **options))
     resumed = run_evaluation(model, settings)
-    assert sum(sizes) == 48 - 16
+    assert sum(sizes) == 24 - 8
     assert resumed["detection"] == finished.report["detection"]
     for one, other in zip(resumed["quality"], finished.report["quality"], strict=True):
         assert one["perplexity"]["ratio"] == pytest.approx(other["perplexity"]["ratio"], rel=1e-6)
@@ -179,7 +181,9 @@ def test_no_secret_in_anything_written(finished: Finished) -> None:
         ({"n": 0}, "n must be"),
         ({"lengths": ()}, "lengths"),
         ({"lengths": (0,)}, "lengths"),
-        ({"attacks": ("paraphrase",)}, "Unknown attack"),
+        ({"attacks": ("rephrase",)}, "Unknown attack"),
+        ({"attacks": ("paraphrase",)}, "needs a command"),
+        ({"attacks": ("paraphrase",), "paraphraser": ("no-such-program",)}, "no-such-program"),
         ({"out": Path("report.txt")}, ".json"),
         ({"seed": -1}, "seed"),
     ],

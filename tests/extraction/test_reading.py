@@ -84,3 +84,15 @@ def test_windows_cover_every_token_once(monkeypatch):
 def test_offsets_point_at_the_tokens():
     evidence = fake_watermarked_model().evidence([TEXTS[2]])[0]
     assert "".join(TEXTS[2][a:b] for a, b in evidence.offsets) == TEXTS[2]
+
+
+def test_evidence_reads_past_what_no_reader_sees():
+    """Hidden characters and lookalikes leave the evidence as it was; its offsets point into the text as it was given."""
+    model, clean = fake_watermarked_model(), TEXTS[2]
+    dirty = "\u200b" + "".join(c + "\u200d\u00ad" * (i % 3 == 0) for i, c in enumerate(clean)).replace("an", "аn").replace(" ", "\u00a0")
+    expected, found = model.evidence([clean, dirty])
+    np.testing.assert_array_equal(found.per_token, expected.per_token)
+    assert len(dirty) > len(clean) + 10 and "а" in dirty
+    seen = "".join(dirty[start:end] for start, end in found.offsets)
+    assert seen.replace("а", "a").replace("\u00a0", " ") == clean
+    assert all(end == start + 1 for start, end in found.offsets)

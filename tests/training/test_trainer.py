@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -17,17 +15,8 @@ from watermark.training.dataset import FeatureSet
 from watermark.training.features import FeatureSpec, compute_features, load_shard
 from watermark.training.trainer import Trainer, TrainingSettings
 
-SPEC = FeatureSpec(documents=24, window=48, prompt=(4, 12), candidates=16, versions=3, query_layers=(0, 1, 2), shard=8)
+SPEC = FeatureSpec(documents=16, sampled=8, window=48, prompt=(4, 12), candidates=16, versions=3, query_layers=(0, 1, 2), shard=8)
 SETTINGS = TrainingSettings(steps=12, texts=4, candidates=12, warmup=2, report_every=4, validate_every=6, save_every=1e9)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> Path:
-    words = ["the", "of", "marking", "text", "model", "river", "stone", "green", "walks", "under", "light", "seven", "early", "begins"]
-    rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("corpus") / "made.jsonl"
-    path.write_text("".join(json.dumps({"text": " ".join(rng.choice(words, 60))}) + "\n" for _ in range(30)))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +81,7 @@ def test_features_resume_and_refuse_another_configuration(corpus, shards, tmp_pa
 
 def test_a_corpus_that_is_too_small_says_so(corpus, tmp_path):
     with pytest.raises(InvalidInput, match="too few long documents"):
-        compute_features(fake_lm(), corpus, tmp_path / "f", FeatureSpec(documents=64, window=48, prompt=(4, 12), query_layers=(0, 1)))
+        compute_features(fake_lm(), corpus, tmp_path / "f", FeatureSpec(documents=96, window=48, prompt=(4, 12), query_layers=(0, 1)))
 
 
 def test_training_lowers_the_loss(shards, tmp_path):

@@ -16,6 +16,7 @@ from rich.table import Table
 from watermark.cli import common
 from watermark.cli.common import BaseModelOption, CheckpointOption, JsonOption
 from watermark.errors import InvalidInput
+from watermark.evaluation.attacks import NAMES
 
 ATTACKS = "delete-10,delete-30,substitute-10,substitute-30,lower-case,strip-punctuation,first-half,last-half,copy-paste-50"
 
@@ -30,7 +31,16 @@ def evaluate(
     human: Annotated[
         Path | None, typer.Option(help='JSON lines of {"text", "source"}; give it when the prompts have few human continuations.')
     ] = None,
-    attacks: Annotated[str, typer.Option(help="Comma-separated edits of marked text; empty for none.")] = ATTACKS,
+    attacks: Annotated[
+        str,
+        typer.Option(
+            help=f"Comma-separated edits of marked text; empty for none. Known: {', '.join(NAMES)}, where N is 1 to 99 percent. "
+            "synonyms needs the extra countersign[attacks], round-trip-spanish the program apertium, paraphrase --paraphraser."
+        ),
+    ] = ATTACKS,
+    paraphraser: Annotated[
+        str, typer.Option(help="Command for the attack paraphrase: reads a text on standard input and prints it in other words.")
+    ] = "",
     n: Annotated[int, typer.Option(help="Prompts. Lower it for a quick look, raise it for narrower intervals.")] = 300,
     lengths: Annotated[str, typer.Option(help="Comma-separated numbers of new tokens; every prompt is continued at each.")] = "50,100,200",
     seed: Annotated[int, typer.Option(help="Change it to repeat the measurement on other prompts, keys and texts.")] = 0,
@@ -58,6 +68,7 @@ def evaluate(
         out=out,
         human=human,
         attacks=tuple(name.strip() for name in attacks.split(",") if name.strip()),
+        paraphraser=_command(paraphraser),
         n=n,
         lengths=_whole_numbers(lengths),
         seed=seed,
@@ -89,6 +100,13 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
         return tuple(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
     except ValueError:
         raise InvalidInput(f"--lengths must be whole numbers with commas between them; got {text!r}.") from None
+
+
+def _command(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise InvalidInput(f"--paraphraser is not a command that can be read ({error}): {text!r}.") from None
 
 
 def _folder_digest(folder: Path) -> str:

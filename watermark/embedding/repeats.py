@@ -1,7 +1,8 @@
 """Repeated contexts: a context that already carried a mark in this text is not marked again.
 
-Without this, a context that recurs pushes the same tokens each time and the text starts to loop. "The same" is soft, as
-the contexts are: the cosine of the attention vectors, above a threshold.
+Without this, a context that recurs pushes the same tokens each time and the text starts to loop. "Recurs" has two meanings, and
+each excludes a position: the same `CONTEXT_TOKENS` tokens stood before an earlier marked position (masking of n-gram contexts as in
+SynthID-Text; it ends loops of whole sentences), or the attention vectors, which steer the mark, are alike (cosine above a threshold).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+CONTEXT_TOKENS = 3
 WINDOW = 1024
 """Contexts looked back upon while a text is read: bounds the work per token, so that verification stays linear."""
 
@@ -19,21 +21,26 @@ class ContextMemory:
 
     def __init__(self, batch: int, capacity: int, n: int, device: torch.device | str = "cpu") -> None:
         self.seen = torch.zeros(batch, capacity, n, device=device)
+        self.marked = torch.zeros(batch, capacity, dtype=torch.bool, device=device)
         self.tokens = torch.full((batch, capacity), -1, dtype=torch.long, device=device)
         self.likeness = torch.zeros(batch, 0, device=device)
         """(B, steps) cosine of the latest context to each one marked before; 0 where that one was not marked."""
         self.steps = 0
 
     def check_and_add(self, attention: Tensor, eligible: Tensor, threshold: float) -> Tensor:
-        """`attention` (B, rounds, slots), `eligible` (B,) bool → (B,) bool: eligible and not like any context marked before.
+        """`attention` (B, rounds, slots), `eligible` (B,) bool → (B,) bool: eligible and no repetition of a context marked before.
 
         The contexts found new are remembered.
         """
         unit = F.normalize(attention.flatten(1), dim=-1)  # (B, n)
         self.likeness = torch.einsum("btn,bn->bt", self.seen[:, : self.steps], unit)
         if self.steps:
-            eligible = eligible & (self.likeness.amax(dim=1) <= threshold)
+            keys = context_keys(self.tokens[:, : self.steps + 1])
+            same = keys[:, :-1] == keys[:, -1:]
+            repeated = (self.likeness > threshold) | (same & self.marked[:, : self.steps])
+            eligible = eligible & ~repeated.any(dim=1)
         self.seen[:, self.steps] = unit * eligible.unsqueeze(-1)
+        self.marked[:, self.steps] = eligible
         self.steps += 1
         return eligible
 
@@ -47,18 +54,34 @@ class ContextMemory:
         self.tokens[:, self.steps - 1] = tokens
 
 
-def first_occurrences(attention: Tensor, valid: Tensor, threshold: float, window: int = WINDOW) -> Tensor:
-    """The same rule over finished texts: attention (B, T, rounds, slots), valid (B, T) → (B, T) bool, True where new.
+def context_keys(ids: Tensor) -> Tensor:
+    """Token ids (B, T) → (B, T) numbers that agree exactly where the `CONTEXT_TOKENS` tokens *before* a position agree.
 
-    Sequential by nature (whether t counts depends on which earlier ones counted), but the likeness is one product per block.
+    The first positions, whose context begins before the text, agree with no other.
+    """
+    length = ids.shape[1]
+    keys = -1 - torch.arange(length, device=ids.device).repeat(len(ids), 1)
+    if length > CONTEXT_TOKENS:
+        key = torch.zeros_like(keys[:, CONTEXT_TOKENS:])
+        for back in range(CONTEXT_TOKENS, 0, -1):  # 21 bits a token: vocabularies of up to two million
+            key = (key << 21) | ids[:, CONTEXT_TOKENS - back : length - back].long()
+        keys[:, CONTEXT_TOKENS:] = key
+    return keys
+
+
+def first_occurrences(attention: Tensor, ids: Tensor, valid: Tensor, threshold: float, window: int = WINDOW) -> Tensor:
+    """The same rule over finished texts: attention (B, T, rounds, slots), ids (B, T), valid (B, T) → (B, T) bool, True where new.
+
+    Sequential by nature (whether t counts depends on which earlier ones counted), but the comparisons are one product per block.
     """
     unit = F.normalize(attention.flatten(2), dim=-1)  # (B, T, n)
+    keys = context_keys(ids)
     new = torch.zeros_like(valid)
     for start in range(0, unit.shape[1], window):
-        low = max(0, start - window)
-        block = unit[:, start : start + window]
-        alike = torch.einsum("bin,bjn->bij", block, unit[:, low : start + window]) > threshold  # (B, block, look-back)
-        for i in range(block.shape[1]):
+        low, stop = max(0, start - window), start + window
+        alike = torch.einsum("bin,bjn->bij", unit[:, start:stop], unit[:, low:stop]) > threshold  # (B, block, look-back)
+        alike |= keys[:, start:stop].unsqueeze(2) == keys[:, low:stop].unsqueeze(1)
+        for i in range(alike.shape[1]):
             t = start + i
             seen_before = (alike[:, i, : t - low] & new[:, low:t]).any(dim=1)
             new[:, t] = valid[:, t] & ~seen_before

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from watermark.evaluation.records import Prompt
 from watermark.sampling.requests import GenerationRequest, SamplingSettings
 
 if TYPE_CHECKING:
+    from watermark.base_model import FrozenLM
     from watermark.pipeline import WatermarkedModel
 
 KEYS = 10
@@ -47,7 +48,7 @@ class WrittenText:
     prompt: str
     text: str
     token_ids: tuple[int, ...]
-    marked_tokens: int
+    marked_tokens: int | None
     seed: int
 
     @property
@@ -60,9 +61,9 @@ def evaluation_keys(seed: int) -> list[IssuerKey]:
     return [IssuerKey(f"evaluation-{i}", hashlib.sha256(f"countersign evaluation key {seed} {i}".encode()).digest()) for i in range(KEYS)]
 
 
-def text_seed(seed: int, length: int, number: int) -> int:
-    """The sampling seed of one prompt at one length: the same marked and unmarked."""
-    return int.from_bytes(hashlib.sha256(f"countersign evaluation text {seed} {length} {number}".encode()).digest()[:6], "big")
+def text_seed(seed: int, number: int) -> int:
+    """The sampling seed of one prompt: the same marked and unmarked, and at every length."""
+    return int.from_bytes(hashlib.sha256(f"countersign evaluation text {seed} {number}".encode()).digest()[:6], "big")
 
 
 class WorkFolder:
@@ -116,41 +117,52 @@ def write_texts(
     batch_size: int,
     progress: Progress | None = None,
 ) -> list[WrittenText]:
-    """Every prompt continued by exactly `length` tokens, for every length, marked and unmarked; cached ones included."""
+    """Every prompt continued by exactly `length` tokens, for every length, marked and unmarked; cached ones included.
+
+    Only the longest are written: a text of n tokens is the first n tokens of a longer one, token for token.
+    """
     keys = evaluation_keys(seed)
-    jobs = [Job(length, number, marked) for length in lengths for number in range(len(prompts)) for marked in (True, False)]
+    longest = max(lengths)
+    jobs = [Job(longest, number, marked) for number in range(len(prompts)) for marked in (True, False)]
     done = {text.job: text for text in (_from_record(record) for record in work.read("texts.jsonl"))}
-    for length in lengths:  # a batch has one length, so that no text waits for a longer one
-        missing = [job for job in jobs if job.length == length and job not in done]
-        for first in range(0, len(missing), batch_size):
-            batch = missing[first : first + batch_size]
-            count = sum(job in done for job in jobs)
+    missing = [job for job in jobs if job not in done]
+    for first in range(0, len(missing), batch_size):
+        batch = missing[first : first + batch_size]
+        count = sum(job in done for job in jobs)
 
-            def on_step(step: int, steps: int, count: int = count, size: int = len(batch)) -> None:
-                if progress:
-                    progress("generating", count + size * step / max(steps, 1), len(jobs))
+        def on_step(step: int, steps: int, count: int = count, size: int = len(batch)) -> None:
+            if progress:
+                progress("generating", count + size * step / max(steps, 1), len(jobs))
 
-            requests = [_request(job, prompts[job.number], keys, seed, temperature, top_k) for job in batch]
-            results = model.generate(requests, on_step=on_step)
-            texts = [
-                WrittenText(
-                    length=job.length,
-                    number=job.number,
-                    marked=job.marked,
-                    source=prompts[job.number].source,
-                    prompt=prompts[job.number].text,
-                    text=result.text,
-                    token_ids=tuple(result.token_ids),
-                    marked_tokens=result.marking.marked_tokens,
-                    seed=result.seed,
-                )
-                for job, result in zip(batch, results, strict=True)
-            ]
-            work.append("texts.jsonl", map(asdict, texts))
-            done.update((text.job, text) for text in texts)
+        requests = [_request(job, prompts[job.number], keys, seed, temperature, top_k) for job in batch]
+        results = model.generate(requests, on_step=on_step)
+        texts = [
+            WrittenText(
+                length=longest,
+                number=job.number,
+                marked=job.marked,
+                source=prompts[job.number].source,
+                prompt=prompts[job.number].text,
+                text=result.text,
+                token_ids=tuple(result.token_ids),
+                marked_tokens=result.marking.marked_tokens,
+                seed=result.seed,
+            )
+            for job, result in zip(batch, results, strict=True)
+        ]
+        work.append("texts.jsonl", map(asdict, texts))
+        done.update((text.job, text) for text in texts)
     if progress:
         progress("generating", len(jobs), len(jobs))
-    return [done[job] for job in jobs]
+    return [beginning(model.lm, done[job], length) for length in lengths for job in jobs]
+
+
+def beginning(lm: FrozenLM, text: WrittenText, length: int) -> WrittenText:
+    """The first `length` tokens of a text; how many of them are marked is known of whole texts only."""
+    if length == text.length:
+        return text
+    ids = text.token_ids[:length]
+    return replace(text, length=length, text=lm.decode(list(ids)), token_ids=ids, marked_tokens=None)
 
 
 def _request(job: Job, prompt: Prompt, keys: Sequence[IssuerKey], seed: int, temperature: float, top_k: int) -> GenerationRequest:
@@ -159,7 +171,7 @@ def _request(job: Job, prompt: Prompt, keys: Sequence[IssuerKey], seed: int, tem
         min_new_tokens=job.length,
         temperature=temperature,
         top_k=top_k,
-        seed=text_seed(seed, job.length, job.number),
+        seed=text_seed(seed, job.number),
     )
     return GenerationRequest(prompt.text, sampling, keys[job.number % len(keys)] if job.marked else None)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import DynamicCache
 
 from watermark.base_model import FrozenLM
@@ -19,16 +20,19 @@ MAX_LOGITS = 2**25
 
 @dataclass(frozen=True)
 class Likelihood:
-    nll: float
-    """Sum of the negative log-likelihoods of the continuation's tokens, in nats."""
-    tokens: int
+    nlls: tuple[float, ...]
+    """Negative log-likelihood of each token of the continuation, in nats."""
+
+    def first(self, count: int) -> float:
+        """The sum over the first `count` tokens."""
+        return sum(self.nlls[:count])
 
 
 @torch.inference_mode()
 def continuation_likelihoods(lm: FrozenLM, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> list[Likelihood]:
     """Likelihood of each continuation after its prompt, both token ids, as one batch: the whole vocabulary at temperature 1.
 
-    The perplexity of several texts is exp(Σ nll / Σ tokens), that is token-weighted. Texts of similar length make a batch cheap.
+    The perplexity of several texts is exp(Σ nll / tokens), that is token-weighted. Texts of similar length make a batch cheap.
     Raises InvalidInput for an empty prompt or continuation.
     """
     if not all(prompts) or not all(continuations) or len(prompts) != len(continuations):
@@ -41,7 +45,7 @@ def continuation_likelihoods(lm: FrozenLM, prompts: Sequence[Sequence[int]], con
     first = torch.tensor([[len(prompt)] for prompt in prompts], device=lm.device)
     stop = torch.tensor([[len(text)] for text in texts], device=lm.device)
     counted = (positions >= first) & (positions < stop)  # (batch, longest - 1): is token `position` scored?
-    nll = torch.zeros(len(texts), dtype=torch.float64, device=lm.device)
+    nll = torch.zeros(len(texts), longest - 1, device=lm.device)
     cache = DynamicCache(config=lm.model.config)
     start = min(map(len, prompts)) - 1
     if start:  # no token up to here is scored in any text
@@ -50,8 +54,8 @@ def continuation_likelihoods(lm: FrozenLM, prompts: Sequence[Sequence[int]], con
     for begin in range(start, longest - 1, step):
         end = min(begin + step, longest - 1)
         logits = lm.model(input_ids=ids[:, begin:end], past_key_values=cache, use_cache=True).logits
-        nll += (_nll(logits, ids[:, begin + 1 : end + 1]) * counted[:, begin:end]).sum(1, dtype=torch.float64)
-    return [Likelihood(float(total), len(continuation)) for total, continuation in zip(nll, continuations, strict=True)]
+        nll[:, begin:end] = _nll(logits, ids[:, begin + 1 : end + 1])
+    return [Likelihood(tuple(row[where].tolist())) for row, where in zip(nll, counted, strict=True)]
 
 
 def _nll(logits: Tensor, targets: Tensor) -> Tensor:
@@ -78,6 +82,23 @@ def likelihoods(
         if on_batch:
             on_batch(batch, results)
     return [found[i] for i in range(len(prompts))]
+
+
+@torch.inference_mode()
+def embeddings(lm: FrozenLM, texts: Sequence[str], tokens: int) -> Tensor:
+    """Unit vectors (N, hidden) of what texts are about: states of the base model's middle layer, averaged over the first `tokens`.
+
+    Each dimension is standardised over the texts given: hidden states share a large common part and a few outlier dimensions,
+    beside which the differences between texts would vanish. Compare only vectors of one call.
+    """
+    layer = max(1, lm.layer_count // 2)
+    means = []
+    for text in texts:
+        found = lm.tokenize(text)
+        ids = torch.tensor([found.ids[: found.prefix + tokens] or [0]], device=lm.device)
+        means.append(lm.trunk_states(ids, torch.ones_like(ids), (layer,))[0, found.prefix :, 0].float().mean(dim=0))
+    table = torch.stack(means).nan_to_num()
+    return F.normalize((table - table.mean(dim=0)) / table.std(dim=0).clamp(min=1e-6), dim=-1).cpu()
 
 
 def words(text: str) -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from watermark.evaluation.generation import Job, WrittenText
 from watermark.evaluation.quality import Likelihood, distinct_share, repeated_trigram_share
@@ -58,20 +60,26 @@ def _by_source(group: Iterable[Score]) -> dict[str, list[int]]:
 
 
 def quality_cells(texts: Sequence[WrittenText], likelihoods: Mapping[Job, Likelihood], *, seed: int) -> list[dict[str, Any]]:
-    """Marked against unmarked continuations of the same prompts, per length; intervals by bootstrap over prompts."""
+    """Marked against unmarked continuations of the same prompts, per length; intervals by bootstrap over prompts.
+
+    `likelihoods` holds the longest texts; shorter ones are their beginnings.
+    """
     cells = []
+    longest = max((text.length for text in texts), default=0)
     for length in dict.fromkeys(text.length for text in texts):
         marked = {text.number: text for text in texts if text.length == length and text.marked}
         unmarked = {text.number: text for text in texts if text.length == length and not text.marked}
         pairs = [(marked[number], unmarked[number]) for number in sorted(marked.keys() & unmarked.keys())]
         if pairs:
-            cells.append({"length": length, "n": len(pairs), **_quality(pairs, likelihoods, seed)})
+            cells.append({"length": length, "n": len(pairs), **_quality(pairs, likelihoods, longest, seed)})
     return cells
 
 
-def _quality(pairs: Sequence[tuple[WrittenText, WrittenText]], likelihoods: Mapping[Job, Likelihood], seed: int) -> dict[str, Any]:
+def _quality(
+    pairs: Sequence[tuple[WrittenText, WrittenText]], likelihoods: Mapping[Job, Likelihood], longest: int, seed: int
+) -> dict[str, Any]:
     prompts = [marked.number for marked, _ in pairs]
-    rows = [[v for text in pair for v in (likelihoods[text.job].nll, likelihoods[text.job].tokens)] for pair in pairs]
+    rows = [[v for text in pair for v in _nll_and_tokens(text, likelihoods, longest)] for pair in pairs]
     table = np.array(rows, dtype=np.float64)  # (pairs, 4): nll and tokens, marked, then unmarked
     trigrams = np.array([[repeated_trigram_share(text.text) for text in pair] for pair in pairs])
     distinct = np.array([[distinct_share(text.text, 2) for text in pair] for pair in pairs])
@@ -86,6 +94,17 @@ def _quality(pairs: Sequence[tuple[WrittenText, WrittenText]], likelihoods: Mapp
         "repeated_trigrams": _difference(trigrams, prompts, seed),
         "distinct_2": _difference(distinct, prompts, seed),
     }
+
+
+def _nll_and_tokens(text: WrittenText, likelihoods: Mapping[Job, Likelihood], longest: int) -> tuple[float, int]:
+    count = len(text.token_ids)
+    return likelihoods[Job(longest, text.number, text.marked)].first(count), count
+
+
+def similarity_cell(numbers: Sequence[int], human: Tensor, marked: Tensor, unmarked: Tensor, *, seed: int) -> dict[str, Any]:
+    """Cosine of marked and of unmarked continuations to the human one, embeddings (prompts, hidden) each."""
+    values = torch.stack([(marked * human).sum(-1), (unmarked * human).sum(-1)], dim=1).double().numpy()
+    return {"n": len(numbers), **_difference(values, numbers, seed)}
 
 
 def _perplexity_ratio(sums: np.ndarray) -> np.ndarray:

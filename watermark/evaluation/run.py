@@ -16,14 +16,15 @@ from watermark.evaluation import records
 from watermark.evaluation.attacks import Materials, attack
 from watermark.evaluation.generation import Job, Progress, WorkFolder, WrittenText, evaluation_keys, write_texts
 from watermark.evaluation.plot import plot_detection
-from watermark.evaluation.quality import Likelihood, likelihoods
-from watermark.evaluation.report import detection_cells, quality_cells
+from watermark.evaluation.quality import Likelihood, embeddings, likelihoods
+from watermark.evaluation.report import detection_cells, quality_cells, similarity_cell
 from watermark.evaluation.scoring import all_samples, human_passages, score
 
 if TYPE_CHECKING:
     from watermark.pipeline import WatermarkedModel
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+SIMILARITY_TOKENS = 100
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class EvaluationSettings:
     out: Path
     human: Path | None = None
     attacks: tuple[str, ...] = ()
+    paraphraser: tuple[str, ...] = ()
+    """Command of the attack `paraphrase`, with its arguments."""
     n: int = 300
     """Prompts, each continued at every length."""
     lengths: tuple[int, ...] = (100,)
@@ -54,7 +57,8 @@ class EvaluationSettings:
             if not ok:
                 raise InvalidInput(message)
         for name in self.attacks:
-            attack(name, Materials(["word"], ["text"]))  # an unknown name is to fail now, not after hours of generation
+            # An unknown name, or a program that is not there, is to fail now, not after hours of generation.
+            attack(name, Materials(["word"], ["text"], self.paraphraser))
 
 
 def run_evaluation(
@@ -67,8 +71,8 @@ def run_evaluation(
 ) -> dict[str, Any]:
     """Generate what is missing in `<out without .json>.work/`, score everything, write the report and its plot; the report.
 
-    An interrupted run goes on where it stopped when called again with the same settings; `n`, `lengths`, `attacks`, `human`
-    and the false-positive rate may change, because they do not touch the texts that are there.
+    An interrupted run goes on where it stopped when called again with the same settings; `n`, `lengths`, `attacks`, `human`,
+    `paraphraser` and the false-positive rate may change, because they do not touch the texts that are there.
     """
     sets = [records.read_prompts(path) for path in settings.prompts]
     drawn = records.draw_prompts(sets, settings.n, settings.seed)
@@ -96,7 +100,7 @@ def run_evaluation(
         batch_size=settings.batch_size,
         progress=progress,
     )
-    samples = all_samples(model, texts, settings.attacks, passages, seed=settings.seed)
+    samples = all_samples(model, texts, settings.attacks, passages, seed=settings.seed, paraphraser=settings.paraphraser)
     keys = evaluation_keys(settings.seed)
     scores = score(model, samples, keys, false_positive_rate=settings.false_positive_rate, progress=progress)
     work.replace("scores.jsonl", ({**asdict(s.sample), "p_value": s.p_value, "detected": s.detected, "tokens": s.tokens} for s in scores))
@@ -118,6 +122,7 @@ def run_evaluation(
         "device": str(model.lm.device),
         "detection": detection_cells(scores),
         "quality": quality_cells(texts, _cached_likelihoods(model, texts, work, progress), seed=settings.seed),
+        "similarity": _similarity(model, prompts, texts, settings.seed),
     }
     settings.out.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     plot_detection(report, settings.out.with_suffix(".png"))
@@ -127,19 +132,36 @@ def run_evaluation(
 def _cached_likelihoods(
     model: WatermarkedModel, texts: Sequence[WrittenText], work: WorkFolder, progress: Progress | None
 ) -> dict[Job, Likelihood]:
-    found = {Job(r["length"], r["number"], r["marked"]): Likelihood(r["nll"], r["tokens"]) for r in work.read("likelihoods.jsonl")}
-    missing = [text for text in texts if text.job not in found]
+    found = {Job(r["length"], r["number"], r["marked"]): Likelihood(tuple(r["nlls"])) for r in work.read("likelihoods.jsonl")}
+    longest = max(text.length for text in texts)
+    wanted = [text for text in texts if text.length == longest]
+    missing = [text for text in wanted if text.job not in found]
 
     def keep(indices: list[int], results: list[Likelihood]) -> None:
         new = {missing[i].job: result for i, result in zip(indices, results, strict=True)}
         found.update(new)
         work.append("likelihoods.jsonl", ({**asdict(job), **asdict(result)} for job, result in new.items()))
         if progress:
-            progress("measuring perplexity", sum(text.job in found for text in texts), len(texts))
+            progress("measuring perplexity", sum(text.job in found for text in wanted), len(wanted))
 
     prompts = [model.lm.tokenize(text.prompt).ids for text in missing]
     likelihoods(model.lm, prompts, [text.token_ids for text in missing], on_batch=keep)
     return found
+
+
+def _similarity(
+    model: WatermarkedModel, prompts: Sequence[records.Prompt], texts: Sequence[WrittenText], seed: int
+) -> dict[str, Any] | None:
+    """How near the continuations are to what a person wrote after the same prompt; None if no prompt has a human continuation."""
+    longest = max(text.length for text in texts)
+    tokens = min(longest, SIMILARITY_TOKENS)
+    written = {(text.number, text.marked): text.text for text in texts if text.length == longest}
+    numbers = [i for i, prompt in enumerate(prompts) if prompt.human]
+    if not numbers:
+        return None
+    columns = [[prompts[i].human for i in numbers], *([written[i, marked] for i in numbers] for marked in (True, False))]
+    found = embeddings(model.lm, [text for column in columns for text in column], tokens).split(len(numbers))
+    return {"tokens": tokens, **similarity_cell(numbers, *found, seed=seed)}
 
 
 def _versions() -> dict[str, str]:

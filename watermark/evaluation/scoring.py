@@ -65,16 +65,18 @@ def all_samples(
     passages: Sequence[Passage],
     *,
     seed: int,
+    paraphraser: Sequence[str] = (),
 ) -> list[Sample]:
     """Marked text clean and under every attack, unmarked text, human text; as many human texts as prompts."""
     # Replacement words come from all unmarked texts in the run: real words at their real frequencies, none of them marked.
     words = vocabulary([*(t.text for t in texts if not t.marked), *(p.text for p in passages[:2000])])
-    edits = {name: attack(name, Materials(words, [p.text for p in passages])) for name in ("clean", *attacks)}
+    materials = Materials(words, [p.text for p in passages], paraphraser)
+    edits = {name: attack(name, materials) for name in ("clean", *attacks)}
     samples = []
     for text in texts:
         for name in edits if text.marked else ("clean",):
             rng = np.random.default_rng([seed, text.length, text.number, zlib.crc32(name.encode())])
-            share = text.marked_tokens / len(text.token_ids) if text.marked and text.token_ids else None
+            share = text.marked_tokens / len(text.token_ids) if text.marked and text.token_ids and text.marked_tokens is not None else None
             condition = "marked" if text.marked else "unmarked"
             samples.append(Sample(text.length, condition, name, text.number, text.source, edits[name](text.text, rng), share))
     for length in dict.fromkeys(text.length for text in texts):

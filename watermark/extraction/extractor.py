@@ -61,7 +61,7 @@ class Extractor(nn.Module):
         """states (B, T, layers, hidden) that predict ids (B, T); valid (B, T) bool → evidence (B, T, n), zero where invalid."""
         features = self.normaliser(states)
         attention = self.attention(features)
-        counted = first_occurrences(attention.detach(), valid, self.repeat_threshold)
+        counted = first_occurrences(attention.detach(), ids, valid, self.repeat_threshold)
         reading = self.reader.read(features)
         weight = self.reader.reliability(reading, self.reader.surprise(self.embeddings[ids])) * counted
         return weight.unsqueeze(-1) * attention.flatten(-2) * (self.codes(ids) - self.reader.centre(reading))

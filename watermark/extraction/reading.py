@@ -13,6 +13,7 @@ import torch
 
 from watermark.base_model import FrozenLM, Tokens
 from watermark.extraction.extractor import Evidence, Extractor
+from watermark.normalise import normalise
 
 WINDOW = 768
 """Tokens scored per window."""
@@ -53,11 +54,17 @@ def _windows(text: int, tokens: Tokens, lead: list[int]) -> list[_Window]:
 
 @torch.inference_mode()
 def read_evidence(lm: FrozenLM, extractor: Extractor, texts: Sequence[str], layers: tuple[int, ...]) -> list[Evidence]:
-    """Evidence of each text, in order; an empty text has none (T = 0). Texts are read as they stand, without a prompt."""
+    """Evidence of each text, in order; an empty text has none (T = 0). Texts are read without a prompt.
+
+    Invisible characters and letters that pose as Latin ones are read past; offsets point into the texts as they were given.
+    """
     lead = leading_token(lm)
-    tokenised = [lm.tokenize(text) for text in texts]
+    normalised = [normalise(text) for text in texts]
+    tokenised = [lm.tokenize(text.text) for text in normalised]
     n = extractor.codes.packed.shape[1] * 8
-    bodies = [tokens.offsets[tokens.prefix :] for tokens in tokenised]
+    bodies = [
+        [text.original_span(*span) for span in tokens.offsets[tokens.prefix :]] for text, tokens in zip(normalised, tokenised, strict=True)
+    ]
     evidence = [np.zeros((len(body), n), dtype=np.float32) for body in bodies]
     windows = [w for i, tokens in enumerate(tokenised) for w in _windows(i, tokens, lead)]
     windows.sort(key=lambda w: len(w.inputs))

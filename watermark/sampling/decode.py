@@ -88,15 +88,15 @@ def _advance(lm: FrozenLM, state: _State, layers: tuple[int, ...]) -> tuple[Tens
 @torch.inference_mode()
 def decode(
     lm: FrozenLM,
-    embedder: Embedder,
+    embedder: Embedder | None,
     rows: Sequence[Row],
-    conditioning: Conditioning,
+    conditioning: Conditioning | None,
     layers: tuple[int, ...],
     on_step: StepHook | None = None,
 ) -> list[Decoded]:
     """Continue all prompts; rows are independent of each other. `conditioning` has one row per prompt.
 
-    A batch in which no row is marked runs the very same loop without the embedder.
+    A batch in which no row is marked, or that has no embedder, runs the very same loop without it.
     """
     size, steps = len(rows), max(row.sampling.max_new_tokens for row in rows)
     settings = BatchSettings.stack([row.sampling for row in rows], lm.vocab_size, lm.device)
@@ -107,8 +107,9 @@ def decode(
     at_least = torch.tensor([row.sampling.min_new_tokens for row in rows], device=lm.device)
     at_most = torch.tensor([row.sampling.max_new_tokens for row in rows], device=lm.device)
     end_ids = torch.tensor(lm.end_ids, dtype=torch.long, device=lm.device)
-    marking = bool((conditioning.strength > 0).any())
-    memory = ContextMemory(size, steps if marking else 0, conditioning.signs.shape[1], lm.device)
+    if conditioning is not None and not bool((conditioning.strength > 0).any()):
+        conditioning = None
+    memory = ContextMemory(size, steps, conditioning.signs.shape[1], lm.device) if conditioning else None
 
     state = _prefill(lm, [row.prompt_ids for row in rows])
     written = torch.zeros(size, steps, dtype=torch.long, device=lm.device)
@@ -122,11 +123,11 @@ def decode(
             logits[:, end_ids] = logits[:, end_ids].masked_fill(early.unsqueeze(1), -torch.inf)
         ids, probs = select_candidates(logits, settings)
         active = ~stopped & (step < at_most)
-        if marking:
+        if embedder and conditioning and memory:
             probs, marked = embedder(states, ids, probs, conditioning, memory)
             marks += marked & active
         token = ids.gather(1, draw(probs, uniforms[:, step]).unsqueeze(1))
-        if marking:
+        if memory:
             memory.record(token.squeeze(1))
         stopped |= active & torch.isin(token.squeeze(1), end_ids)
         written[:, step] = token.squeeze(1)

@@ -20,9 +20,10 @@ SHORTEST = 40
 class FeatureSet:
     """All shards, in memory and in half precision: about 3 MB a document for three layers of width 640."""
 
-    def __init__(self, paths: list[Path], held_out: int = 1) -> None:
+    def __init__(self, paths: list[Path]) -> None:
         shards = [load_shard(path) for path in paths]
-        self.held_out, self.training = shards[:held_out], shards[held_out:] or shards
+        # One shard of human text and, if there is any, one that the model wrote.
+        self.held_out, self.training = [shards[0], shards[-1]], shards[1:-1] or shards
         self.window = shards[0]["states"].shape[1]
 
     def sample_states(self, stride: int = 8) -> Tensor:
@@ -57,6 +58,7 @@ def make_batch(shard: Shard, rows: Tensor, versions: list[int], length: int, can
     longest = int((edited >= 0).sum(dim=-1).max())
     return Batch(
         states=shard["states"][rows, :length].float().to(device),
+        ids=shard["ids"][rows, -shard["states"].shape[1] :][:, :length].long().to(device),
         candidates=shard["candidates"][rows, :length, :candidates].long().to(device),
         probs=(probs / probs.sum(dim=-1, keepdim=True)).to(device),
         edited_states=shard["edited_states"][rows][:, versions, :longest].float().to(device),

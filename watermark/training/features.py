@@ -1,6 +1,8 @@
 """Frozen features of a corpus, computed once: a training step then touches no language model at all.
 
-Per document a window is cut: a prompt and `window` target tokens. Cached are the hidden states that predict each target
+Per document a window is cut: a prompt and `window` target tokens, which for a part of the documents the model replaces by its
+own continuation: that is the text that will be marked, and exactly so, since over random codewords marked text is distributed
+like unmarked text. Cached are the hidden states that predict each target
 token, the model's top-k candidates there, and the same for several edited, prompt-less versions re-run through the trunk.
 Features live in shards on disk; an interrupted run goes on after the last whole shard.
 """
@@ -19,6 +21,8 @@ from torch import Tensor
 
 from watermark.base_model import FrozenLM
 from watermark.errors import InvalidInput
+from watermark.sampling.decode import Row, decode
+from watermark.sampling.requests import SamplingSettings
 from watermark.training.channel import FOREIGN, Edited, apply_edits, draw_edits
 from watermark.training.corpus import shuffled_documents
 
@@ -28,6 +32,9 @@ class FeatureSpec:
     """What to compute. Two runs with the same spec, model and corpus give the same features."""
 
     documents: int = 512
+    """Documents whose targets are their own, human text."""
+    sampled: int = 0
+    """Further documents that only give the prompt; the model writes the targets (temperature 1, top-k 64)."""
     window: int = 128
     """Target tokens per document."""
     prompt: tuple[int, int] = (8, 64)
@@ -49,16 +56,30 @@ def _pack(states: Tensor) -> Tensor:
     return states.clamp(-65504, 65504).half().cpu()
 
 
-def _windows(lm: FrozenLM, corpus: Path, spec: FeatureSpec, rng: np.random.Generator) -> Iterator[tuple[int, np.ndarray]]:
+def _shards(spec: FeatureSpec) -> int:
+    return -(-spec.documents // spec.shard) + -(-spec.sampled // spec.shard)
+
+
+def _continue(lm: FrozenLM, ids: np.ndarray, prompt: int, seed: tuple[int, ...]) -> np.ndarray:
+    """The windows (N, prompt + window) with the targets written by the model."""
+    length = ids.shape[1] - prompt
+    sampling = SamplingSettings(temperature=1.0, top_k=64, max_new_tokens=length, min_new_tokens=length)
+    uniforms = torch.from_numpy(np.random.default_rng(seed).random((len(ids), length)))
+    rows = [Row(row[:prompt].tolist(), sampling, u) for row, u in zip(ids, uniforms, strict=True)]
+    written = decode(lm, None, rows, None, (1,))
+    return np.concatenate([ids[:, :prompt], np.asarray([d.ids for d in written])], axis=1)
+
+
+def windows(lm: FrozenLM, corpus: Path, spec: FeatureSpec, rng: np.random.Generator) -> Iterator[tuple[int, np.ndarray]]:
     """(prompt length, ids (shard, prompt + window)) batches; begin-of-text included in the prompt."""
     documents = shuffled_documents(corpus, rng)
-    for _ in range(0, spec.documents, spec.shard):
+    for _ in range(_shards(spec)):
         prompt = int(rng.integers(spec.prompt[0], spec.prompt[1] + 1))
         rows: list[list[int]] = []
         while len(rows) < spec.shard:
             text = next(documents, None)
             if text is None:
-                raise InvalidInput(f"The corpus at {corpus} has too few long documents for {spec.documents} windows.")
+                raise InvalidInput(f"The corpus at {corpus} has too few long documents for {spec.documents + spec.sampled} windows.")
             tokens = lm.tokenize(text)
             body, needed = tokens.ids[tokens.prefix :], prompt + spec.window
             if len(body) < needed:
@@ -136,12 +157,14 @@ def compute_features(
     if not prefix_ids:
         end = lm.end_ids[:1]
         prefix_ids = list(end) if end else [0]
-    total = -(-spec.documents // spec.shard)
+    total, human = _shards(spec), -(-spec.documents // spec.shard)
     rng = np.random.default_rng(spec.seed)
     paths = []
-    for index, (prompt, ids) in enumerate(_windows(lm, corpus, spec, rng)):
+    for index, (prompt, ids) in enumerate(windows(lm, corpus, spec, rng)):
         path = folder / f"shard-{index:04d}.safetensors"
         if not path.exists():
+            if index >= human:
+                ids = _continue(lm, ids, prompt, (spec.seed, index, 1))
             shard = _original(lm, torch.from_numpy(ids), prompt, spec)
             edit_rng = np.random.default_rng([spec.seed, index])
             shard |= _edited(lm, ids, prompt, prefix_ids, spec, edit_rng)

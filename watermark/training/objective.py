@@ -24,6 +24,8 @@ class Batch:
 
     states: Tensor
     """(B, T, layers, hidden) in the original context, prompt included."""
+    ids: Tensor
+    """(B, T) the text's own tokens."""
     candidates: Tensor
     """(B, T, K) token ids."""
     probs: Tensor
@@ -48,9 +50,6 @@ class LossWeights:
 TARGET_Z = 7.0
 """Detection beyond this many standard deviations earns next to nothing: effort goes to the texts that are hard to detect."""
 
-REPEATED = 0.98
-"""Cosine above which a context counts as repeated in training. Higher than in use (`config.repeat_threshold`): what a mask takes away it
-takes without a gradient, so training leaves nearly everything in and pushes contexts apart by a loss term instead."""
 MARGIN = 0.15
 """Cosine below the repetition threshold at which a context begins to be pushed away from its likest predecessor."""
 
@@ -60,7 +59,7 @@ def _mark(pair: WatermarkPair, attention: Tensor, codes: Tensor, batch: Batch, s
     texts, length = batch.probs.shape[:2]
     flat_signs = signs[:, None].expand(-1, length, -1).reshape(texts * length, -1)
     scores = pair.embedder.scores(attention.flatten(0, 1), flat_signs, codes.flatten(0, 1))
-    marked = first_occurrences(attention.detach(), torch.ones_like(batch.probs[..., 0], dtype=torch.bool), REPEATED)
+    marked = first_occurrences(attention.detach(), batch.ids, torch.ones_like(batch.ids, dtype=torch.bool), pair.config.repeat_threshold)
     probs = tournament(batch.probs.flatten(0, 1), scores).unflatten(0, (texts, length))
     return torch.where(marked.unsqueeze(-1), probs, batch.probs), marked
 
@@ -105,7 +104,9 @@ def detection_z(pair: WatermarkPair, batch: Batch, signs: Tensor, generator: tor
         reading = extractor.reader.read(features)
         centre = extractor.reader.centre(reading)
         valid = batch.edited_ids[:, v] >= 0
-        counted = first_occurrences(a.detach().unflatten(-1, (pair.config.rounds, pair.config.slots)), valid, REPEATED)
+        counted = first_occurrences(
+            a.detach().unflatten(-1, (pair.config.rounds, pair.config.slots)), batch.edited_ids[:, v], valid, pair.config.repeat_threshold
+        )
         origin = batch.origin[:, v].long()
         ours = counted & (origin != FOREIGN)
         at = origin.clamp(min=0)
@@ -141,7 +142,7 @@ def losses(
     terms = {
         "detection": F.softplus(TARGET_Z - z).mean() * weights.detection,
         "balance": _balance(attention, valid) * weights.balance,
-        "repeats": _repeats(attention, REPEATED) * weights.repeats,
+        "repeats": _repeats(attention, pair.config.repeat_threshold) * weights.repeats,
     }
     z = z.detach()
     figures = {"z_promptless": float(z[:, 0].mean()), "z_edited": float(z[:, 1:].mean()), "marked": float(marked)}

@@ -30,12 +30,12 @@ STATE, CURVES = "training.pt", "curves.csv"
 class TrainingSettings:
     """How long and how hard to train."""
 
-    steps: int = 2400
+    steps: int = 4000
     texts: int = 8
     """Texts per step."""
     candidates: int = 24
     """Candidates per position that the tournament is trained on (the likeliest ones)."""
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     warmup: int = 100
     weight_decay: float = 0.01
     clip_norm: float = 1.0
@@ -44,7 +44,7 @@ class TrainingSettings:
     """Seconds between checkpoints."""
     report_every: int = 20
     """Steps per line of the curves."""
-    validate_every: int = 200
+    validate_every: int = 500
     loss: LossWeights = field(default_factory=LossWeights)
 
 

@@ -27,9 +27,14 @@ def join_words(lead: str, words: Iterable[tuple[str, str]]) -> str:
     return lead + "".join(word + gap for word, gap in words)
 
 
+def word_core(word: str) -> re.Match[str] | None:
+    """The word without the punctuation around it; None if there is nothing else."""
+    return _CORE.search(word)
+
+
 def vocabulary(texts: Iterable[str]) -> list[str]:
     """All words of some texts without the punctuation around them, repetitions included, for `substitute_words`."""
-    cores = (_CORE.search(word) for text in texts for word, _ in split_words(text)[1])
+    cores = (word_core(word) for text in texts for word, _ in split_words(text)[1])
     return [core[0] for core in cores if core]
 
 
@@ -38,7 +43,7 @@ def delete_words(text: str, rng: np.random.Generator, share: float) -> str:
     lead, words = split_words(text)
     if len(words) < 2:
         return text
-    chosen = _choose(len(words), min(share, 1.0 - 1.0 / len(words)), rng)
+    chosen = choose(len(words), round(min(share, 1.0 - 1.0 / len(words)) * len(words)), rng)
     kept = join_words(lead, (word for i, word in enumerate(words) if i not in chosen))
     return kept if words[-1][1] else kept.rstrip()  # no trailing space left over from a deleted last word
 
@@ -46,11 +51,36 @@ def delete_words(text: str, rng: np.random.Generator, share: float) -> str:
 def substitute_words(text: str, rng: np.random.Generator, share: float, replacements: Sequence[str]) -> str:
     """With `share` of the words (rounded) replaced by words drawn from `replacements`; punctuation around a word stays."""
     lead, words = split_words(text)
-    for i in sorted(_choose(len(words), share, rng)):
+    for i in sorted(choose(len(words), round(share * len(words)), rng)):
         word, gap = words[i]
         new = replacements[int(rng.integers(len(replacements)))]
-        core = _CORE.search(word)
+        core = word_core(word)
         words[i] = (word[: core.start()] + new + word[core.end() :] if core else new, gap)
+    return join_words(lead, words)
+
+
+def insert_words(text: str, rng: np.random.Generator, share: float, insertions: Sequence[str]) -> str:
+    """With words drawn from `insertions` put before words drawn at random, `share` of the words that were there (rounded)."""
+    lead, words = split_words(text)
+    if not words:
+        return text
+    before = np.bincount(rng.integers(len(words), size=round(share * len(words))), minlength=len(words))
+    longer: list[tuple[str, str]] = []
+    for word, count in zip(words, before, strict=True):
+        longer += [(insertions[int(k)], " ") for k in rng.integers(len(insertions), size=count)]
+        longer.append(word)
+    return join_words(lead, longer)
+
+
+def swap_words(text: str, rng: np.random.Generator, share: float) -> str:
+    """With neighbours exchanged in so many places that `share` of the words (rounded) stand elsewhere, each of them one place on."""
+    lead, words = split_words(text)
+    pairs = round(share * len(words) / 2)
+    # Disjoint pairs, every set of them as likely as any other: draw places in a text where each pair is one word, then stretch it.
+    for extra, place in enumerate(sorted(choose(len(words) - pairs, pairs, rng))):
+        i = place + extra
+        (first, gap), (second, next_gap) = words[i], words[i + 1]
+        words[i : i + 2] = [(second, gap), (first, next_gap)]
     return join_words(lead, words)
 
 
@@ -64,5 +94,6 @@ def strip_punctuation(text: str) -> str:
     return re.sub(r"[^\S\n]{2,}", " ", bare)
 
 
-def _choose(count: int, share: float, rng: np.random.Generator) -> set[int]:
-    return set(rng.choice(count, size=round(share * count), replace=False).tolist())
+def choose(count: int, wanted: int, rng: np.random.Generator) -> set[int]:
+    """`wanted` of the numbers below `count`, drawn at random."""
+    return set(rng.choice(count, size=wanted, replace=False).tolist())
