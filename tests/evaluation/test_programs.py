@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.fakes import fake_lm, fake_tokenizer
 from watermark.errors import InvalidInput
 from watermark.evaluation.attacks import Materials, attack, programs
 
@@ -68,3 +70,28 @@ def test_a_paraphraser_that_cannot_be_run_is_refused_at_once() -> None:
         attack("paraphrase", Materials())
     with pytest.raises(InvalidInput, match="no-such-program"):
         attack("paraphrase", Materials(paraphraser=["no-such-program"]))
+
+
+def save_model(folder: Path, chat_template: str | None) -> Path:
+    lm = fake_lm()
+    lm.model.save_pretrained(folder)
+    tokenizer = fake_tokenizer()
+    tokenizer.chat_template = chat_template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_paraphrase_by_a_model_in_a_folder(tmp_path: Path) -> None:
+    """A random model writes nonsense; the same nonsense for the same seed, and never the instruction or the text."""
+    template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    folder = save_model(tmp_path / "instruct", template)
+    paraphrases = [attack("paraphrase", Materials(paraphraser=[str(folder)]))(TEXT, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert paraphrases[0] == paraphrases[1] != paraphrases[2]
+    assert TEXT not in paraphrases[0] and len(paraphrases[0]) <= 2 * len(TEXT) + 17
+
+
+def test_a_folder_without_an_instruct_model_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no model that can be loaded"):
+        attack("paraphrase", Materials(paraphraser=[str(tmp_path)]))
+    with pytest.raises(InvalidInput, match="no chat template"):
+        attack("paraphrase", Materials(paraphraser=[str(save_model(tmp_path / "base", None))]))

@@ -182,7 +182,7 @@ def test_no_secret_in_anything_written(finished: Finished) -> None:
         ({"lengths": ()}, "lengths"),
         ({"lengths": (0,)}, "lengths"),
         ({"attacks": ("rephrase",)}, "Unknown attack"),
-        ({"attacks": ("paraphrase",)}, "needs a command"),
+        ({"attacks": ("paraphrase",)}, "instruct model, or a command"),
         ({"attacks": ("paraphrase",), "paraphraser": ("no-such-program",)}, "no-such-program"),
         ({"out": Path("report.txt")}, ".json"),
         ({"seed": -1}, "seed"),

@@ -39,7 +39,8 @@ def evaluate(
         ),
     ] = ATTACKS,
     paraphraser: Annotated[
-        str, typer.Option(help="Command for the attack paraphrase: reads a text on standard input and prints it in other words.")
+        str,
+        typer.Option(help="For the attack paraphrase: a folder with an instruct model, or a command that reads a text and prints another."),
     ] = "",
     n: Annotated[int, typer.Option(help="Prompts. Lower it for a quick look, raise it for narrower intervals.")] = 300,
     lengths: Annotated[str, typer.Option(help="Comma-separated numbers of new tokens; every prompt is continued at each.")] = "50,100,200",

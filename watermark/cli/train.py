@@ -30,7 +30,7 @@ def train(
     base_model: BaseModelOption = None,
     profile: Annotated[str, typer.Option(help=f"Recipe for a machine: {' or '.join(PROFILES)}. The options below override it.")] = "cpu",
     features: Annotated[Path | None, typer.Option(help="Folder of cached features; runs may share it. [default: OUT/features]")] = None,
-    documents: Annotated[int | None, typer.Option(min=64, help="Human documents to learn from.")] = None,
+    documents: Annotated[int | None, typer.Option(min=96, help="Human documents to learn from; 32 are held out.")] = None,
     sampled: Annotated[int | None, typer.Option(min=0, help="Further documents that the model continues itself.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     finished: Annotated[int | None, typer.Option(min=0, help="Marked texts to refine the extractor on; 0 leaves the stage out.")] = None,

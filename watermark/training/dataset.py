@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from watermark.errors import InvalidInput
 from watermark.training.channel import FOREIGN
 from watermark.training.features import Shard, load_shard
 from watermark.training.objective import Batch
@@ -21,9 +22,12 @@ class FeatureSet:
     """All shards, in memory and in half precision: about 3 MB a document for three layers of width 640."""
 
     def __init__(self, paths: list[Path]) -> None:
+        """Raises InvalidInput for fewer than three shards: the first and the last are held out."""
+        if len(paths) < 3:
+            raise InvalidInput(f"Training needs at least three shards of features, two of them to be held out; there are {len(paths)}.")
         shards = [load_shard(path) for path in paths]
-        # One shard of human text and, if there is any, one that the model wrote.
-        self.held_out, self.training = [shards[0], shards[-1]], shards[1:-1] or shards
+        # The first is human text, and the last, if there is any such, text that the model wrote.
+        self.held_out, self.training = [shards[0], shards[-1]], shards[1:-1]
         self.window = shards[0]["states"].shape[1]
 
     def sample_states(self, stride: int = 8) -> Tensor:

@@ -42,7 +42,7 @@ class Materials:
     passages: Sequence[str] = ()
     """Human texts to paste into."""
     paraphraser: Sequence[str] = ()
-    """A command and its arguments: reads a text on standard input, prints the paraphrase."""
+    """A folder with an instruct model; or a command and its arguments, which reads a text on standard input and prints the paraphrase."""
 
 
 def _shuffle_sentences(materials: Materials) -> Attack:
@@ -61,7 +61,7 @@ def _round_trip_spanish(materials: Materials) -> Attack:
 
 def _paraphrase(materials: Materials) -> Attack:
     check_paraphraser(materials.paraphraser)
-    return lambda text, rng: paraphrase(text, materials.paraphraser)
+    return lambda text, rng: paraphrase(text, rng, materials.paraphraser)
 
 
 def _some_synonyms(share: float, materials: Materials) -> Attack:

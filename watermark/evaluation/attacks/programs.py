@@ -8,8 +8,12 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 
 from watermark.errors import InvalidInput
+from watermark.evaluation.attacks.instruct import load_instruct_model
 
 TIMEOUT = 600.0
 """Seconds that a program may take for one text."""
@@ -41,16 +45,31 @@ def check_apertium() -> None:
         )
 
 
-def paraphrase(text: str, command: Sequence[str]) -> str:
-    """What `command` prints for the text on its standard input, without white space around it."""
-    return run_program(command, text.encode("utf-8", "replace").decode("utf-8")).strip() if text.strip() else text
+def paraphrase(text: str, rng: np.random.Generator, paraphraser: Sequence[str]) -> str:
+    """By the instruct model in a folder, or what a command prints for the text on its standard input."""
+    if not text.strip():
+        return text
+    body, seed = text.encode("utf-8", "replace").decode("utf-8"), int(rng.integers(2**31))
+    if folder := _model_folder(paraphraser):
+        return load_instruct_model(folder).rewrite(body, seed)
+    return run_program(paraphraser, body).strip()
+
+
+def _model_folder(paraphraser: Sequence[str]) -> Path | None:
+    folder = Path(paraphraser[0])
+    return folder if len(paraphraser) == 1 and folder.is_dir() else None
 
 
 def check_paraphraser(command: Sequence[str]) -> None:
-    """Raises InvalidInput unless there is a program of that name."""
+    """Raises InvalidInput unless there is a program of that name, or a folder with a model."""
     if not command:
-        raise InvalidInput("The attack 'paraphrase' needs a command that reads a text and prints its paraphrase; give --paraphraser.")
-    if shutil.which(command[0]) is None:
+        raise InvalidInput(
+            "The attack 'paraphrase' needs a folder with an instruct model, or a command that reads a text and prints its paraphrase; "
+            "give --paraphraser."
+        )
+    if folder := _model_folder(command):
+        load_instruct_model(folder)
+    elif shutil.which(command[0]) is None:
         raise InvalidInput(f"The paraphraser {command[0]!r} is not a program that can be run.")
 
 
