@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 from watermark.errors import InvalidInput
 
@@ -20,7 +21,7 @@ class InstructModel:
 
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self.model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto").eval()
+            self.model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
         except (OSError, ValueError) as error:
             raise InvalidInput(f"The paraphraser {folder} is no model that can be loaded: {error}") from None
         if not self.tokenizer.chat_template:
