@@ -85,37 +85,45 @@ def edited_texts(texts: list[str], corpus: Path, spec: FinishedSpec) -> tuple[li
 
 
 @torch.inference_mode()
-def read_finished(lm: FrozenLM, pair: WatermarkPair, texts: list[str]) -> Finished:
+def read_finished(lm: FrozenLM, pair: WatermarkPair, texts: list[str], on_batch: Callable[[int], None] = lambda done: None) -> Finished:
     """What the extractor sees of each text before its own network: features, attention and which positions count."""
     lead = leading_token(lm)[-1:]
-    longest = max(1, *(len(lm.tokenize(text).ids) for text in texts))
-    parts: list[Finished] = []
-    for first in range(0, len(texts), BATCH):
-        tokens = [lm.tokenize(text) for text in texts[first : first + BATCH]]
-        rows = [lead + t.ids[t.prefix :] for t in tokens]
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    tokenised = [lm.tokenize(text) for text in texts]
+    rows = [lead + tokens.ids[tokens.prefix :] for tokens in tokenised]
+    rows = [row if len(row) > 1 else [0, 0] for row in rows]  # nothing to score: one token that does not count
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))  # texts of one length make a batch without padding
+    longest = max(map(len, rows)) - 1
+    data: Finished = {}
+    for first in range(0, len(rows), BATCH):
+        chosen = order[first : first + BATCH]
+        width = len(rows[chosen[-1]]) - 1
+        ids = torch.zeros(len(chosen), width, dtype=torch.long)
         inputs, valid = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
-        for i, row in enumerate(rows):
-            size = max(0, len(row) - 1)
-            inputs[i, :size], ids[i, :size] = torch.tensor(row[:-1]), torch.tensor(row[1:])
-            valid[i, :size] = True
+        for k, i in enumerate(chosen):
+            size = len(rows[i]) - 1
+            inputs[k, :size], ids[k, :size] = torch.tensor(rows[i][:-1]), torch.tensor(rows[i][1:])
+            valid[k, :size] = len(tokenised[i].ids) > tokenised[i].prefix
         inputs, ids, valid = inputs.to(lm.device), ids.to(lm.device), valid.to(lm.device)
         features = pair.normaliser(lm.trunk_states(inputs, valid.long(), pair.config.query_layers))
         attention = pair.attention(features)
         counted = first_occurrences(attention, ids, valid, pair.config.repeat_threshold)
-        part = {"ids": ids.int(), "counted": counted, "features": features.half(), "attention": attention.half()}
-        parts.append({name: tensor.cpu() for name, tensor in part.items()})
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        for name, tensor in {"ids": ids.int(), "counted": counted, "features": features.half(), "attention": attention.half()}.items():
+            if name not in data:
+                data[name] = torch.zeros(len(rows), longest, *tensor.shape[2:], dtype=tensor.dtype)
+            data[name][chosen, :width] = tensor.cpu()
+        on_batch(min(first + BATCH, len(rows)))
+    return data
 
 
 def finished_texts(
-    lm: FrozenLM, pair: WatermarkPair, corpus: Path, file: Path, spec: FinishedSpec, on_batch: Callable[[int], None]
+    lm: FrozenLM, pair: WatermarkPair, corpus: Path, file: Path, spec: FinishedSpec, on_batch: Callable[[str, int, int], None]
 ) -> Finished:
-    """The data of the refinement, from `file` if an earlier run left it there."""
+    """The data of the refinement, from `file` if an earlier run left it there. `on_batch(stage, done, total)` tells how far it is."""
     if not file.exists():
-        texts, signs = write_marked(lm, pair, corpus, spec, on_batch)
+        texts, signs = write_marked(lm, pair, corpus, spec, lambda done: on_batch("writing texts", done, spec.texts))
         edited, origin = edited_texts(texts, corpus, spec)
-        data = {**read_finished(lm, pair, edited), "signs": signs, "text": torch.tensor(origin)}
+        seen = read_finished(lm, pair, edited, lambda done: on_batch("reading edited texts", done, len(edited)))
+        data = {**seen, "signs": signs, "text": torch.tensor(origin)}
         partial = file.with_suffix(".partial")
         save_file({name: tensor.contiguous() for name, tensor in data.items()}, partial)
         partial.replace(file)

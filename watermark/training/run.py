@@ -46,9 +46,7 @@ def run_training(
     if profile.finished:
         finished = FinishedSpec(texts=profile.finished, seed=seed)
         pair.eval()
-        data = finished_texts(
-            lm, pair, corpus, out / FINISHED, finished, lambda done: advance("finished texts", done, profile.finished, "")
-        )
+        data = finished_texts(lm, pair, corpus, out / FINISHED, finished, lambda stage, done, total: advance(stage, done, total, ""))
         refining = RefinementSettings(seed=seed)
         refinement = refine(pair, data, refining, lambda step, figures: advance("refinement", step, refining.steps, _words(figures)))
         save_pair(pair, lm, out)
