@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CONTEXT_TOKENS = 3
+CONTEXT_TOKENS = 2
 WINDOW = 1024
 """Contexts looked back upon while a text is read: bounds the work per token, so that verification stays linear."""
 
