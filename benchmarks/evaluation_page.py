@@ -42,6 +42,18 @@ def quality(report: dict[str, Any]) -> str:
     return table(["tokens", "measure", "marked", "unmarked", "change", "95 % interval"], rows)
 
 
+def similarity(report: dict[str, Any]) -> str:
+    found = report["similarity"]
+    if not found:
+        return "No prompt had a human continuation to compare with."
+    low, high = found["interval"]
+    return (
+        f"Likeness to the human continuation (cosine of the mean state of the base model's middle layer, standardised, first "
+        f"{found['tokens']} tokens, {found['n']} prompts): marked {found['marked']:.3f}, unmarked {found['unmarked']:.3f}, "
+        f"difference {found['difference']:+.4f} [{low:.4f}, {high:.4f}]."
+    )
+
+
 def false_positives(path: Path) -> str:
     found = json.loads(path.read_text())
     rows = []
@@ -84,6 +96,7 @@ def main() -> None:
         detection(report),
         "## Text quality",
         quality(report),
+        similarity(report),
         "## False positives",
         *(false_positives(path) for path in sorted(FOLDER.glob("false-positives-*.json"))),
         "## Cost of marking",

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from watermark.cli import common
 from watermark.cli.common import BaseModelOption, CheckpointOption, JsonOption
+from watermark.cli.stages import stage_bars
 from watermark.errors import InvalidInput
 from watermark.evaluation.attacks import NAMES
 
@@ -81,14 +81,14 @@ def evaluate(
     name = base_model or DEFAULT_BASE_MODEL
     folder = resolve_checkpoint(checkpoint) if checkpoint else default_checkpoint(name)
     model = WatermarkedModel.load(load_base_model(name, device=device), folder)
-    with _Bar() as bar:
+    with stage_bars() as advance:
         report = run_evaluation(
             model,
             settings,
             checkpoint_digest=_folder_digest(folder),
             # File names without their folders: where they lie is this machine's business, not the report's.
             command=shlex.join(["countersign", *(Path(word).name if "/" in word else word for word in sys.argv[1:])]),
-            progress=bar.show,
+            progress=advance,
         )
     if as_json:
         common.print_json(report)
@@ -116,28 +116,6 @@ def _folder_digest(folder: Path) -> str:
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]):
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
-
-
-class _Bar:
-    """One line per stage on standard error, on a terminal only."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
-        console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, stage: str, done: float, total: float) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
 
 
 def _print(report: dict[str, Any], out: Path) -> None:

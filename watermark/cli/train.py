@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from watermark.cli.common import BaseModelOption, JsonOption, note, print_json
+from watermark.cli.stages import stage_bars
 from watermark.errors import InvalidInput
-from watermark.training.profiles import PROFILES, Advance
+from watermark.training.profiles import PROFILES
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +47,7 @@ def train(
     lm = load_base_model(base_model or DEFAULT_BASE_MODEL, device=recipe.device)
     query_layers = _layers(layers, lm.layer_count)
     config = WatermarkConfig(query_layers=query_layers, hidden_size=lm.hidden_size, min_tokens=min_tokens)
-    with _bars() as advance:
+    with stage_bars() as advance:
         result = run_training(lm, config, corpus, out, features or out / "features", recipe, seed, advance)
     if as_json:
         print_json(result)
@@ -73,35 +68,3 @@ def _layers(text: str | None, depth: int) -> tuple[int, ...]:
     if found[-1] >= depth:
         raise InvalidInput(f"--layers: the base model has {depth} layers; queries read layers below the last.")
     return found
-
-
-@contextlib.contextmanager
-def _bars() -> Iterator[Advance]:
-    """A bar per stage on a terminal, a line every half minute elsewhere."""
-    if not sys.stderr.isatty():
-        last: dict[str, float] = {}
-
-        def plain(stage: str, done: int, total: int, words: str) -> None:
-            if time.monotonic() - last.get(stage, 0.0) >= 30 or done == total:
-                last[stage] = time.monotonic()
-                note(f"{stage}: {done} of {total} {words}".rstrip())
-
-        yield plain
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(stage: str, done: int, total: int, words: str) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total, words="")
-            bar.update(tasks[stage], completed=done, total=total, words=words)
-
-        yield advance
