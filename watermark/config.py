@@ -47,7 +47,7 @@ class WatermarkConfig(BaseModel):
         default=0.98, gt=0, le=1, description="Contexts with a cosine above this to an earlier one are not marked again."
     )
     token_threshold: float = Field(
-        default=0.2, gt=0, le=1, description="A token drawn in a context with a cosine above this to the present one is not favoured again."
+        default=0.2, gt=0, le=1, description="A token drawn in a context with a cosine above this to the present one keeps its probability."
     )
     min_tokens: int = Field(default=0, ge=0, description="Below this length fewer than half of the marks are found; see the card.")
     base_model: BaseModelIdentity | None = None

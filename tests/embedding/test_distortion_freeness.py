@@ -25,6 +25,14 @@ def all_sign_patterns(n: int) -> torch.Tensor:
     return torch.tensor(list(itertools.product([-1.0, 1.0], repeat=n)))
 
 
+def likened(attention: torch.Tensor, cosine: float, seed: int) -> torch.Tensor:
+    """A vector of the shape of `attention` at a given cosine to it, at random otherwise."""
+    unit = torch.nn.functional.normalize(attention.flatten(), dim=0)
+    other = torch.randn(unit.shape, generator=torch.Generator().manual_seed(seed))
+    other = torch.nn.functional.normalize(other - (other @ unit) * unit, dim=0)
+    return (cosine * unit + (1 - cosine**2) ** 0.5 * other).view_as(attention)
+
+
 @pytest.fixture(scope="module")
 def pair():
     return build_pair(fake_config(rounds=ROUNDS, slots=SLOTS, key_size=4), fake_lm()).eval()
@@ -40,26 +48,36 @@ def pair():
     ],
     ids=lambda s: f"T{s.temperature}-k{s.top_k}-p{s.top_p}",
 )
+@pytest.mark.parametrize("drawn", [0, 3], ids=["first-step", "some-drawn-before"])
 @torch.inference_mode()
-def test_mean_over_all_codewords_is_the_models_distribution(pair, sampling, strength):
+def test_mean_over_all_codewords_is_the_models_distribution(pair, sampling, strength, drawn):
+    """Also where tokens that were drawn before keep their probability: that depends on the text so far, not on the signs."""
     lm = fake_lm()
     ids = torch.tensor([lm.tokenize("The mean over all codewords").ids])
     output = lm.model(input_ids=ids, output_hidden_states=True)
     states = torch.stack([output.hidden_states[layer][:, -1] for layer in pair.config.query_layers], dim=1)
     candidates, probs = select_candidates(output.logits[:, -1], BatchSettings.stack([sampling], lm.vocab_size, lm.device))
 
+    attention = pair.attention(pair.normaliser(states))[0]
+    alike = [likened(attention, 0.94, seed) for seed in range(drawn)]
+
     patterns = all_sign_patterns(pair.config.n)
     mean = torch.zeros_like(probs[0], dtype=torch.float64)
     moved = 0.0
     for block in patterns.split(8192):
         rows = len(block)
+        memory = ContextMemory(rows, 4, pair.config.n)
+        for k in range(drawn):  # contexts just above the likeness from which tokens count as drawn before
+            memory.check_and_add(alike[k].expand(rows, -1, -1), torch.ones(rows, dtype=torch.bool), pair.config.repeat_threshold)
+            memory.record(candidates[:, k].expand(rows))
         reweighted, marked = pair.embedder(
             states.expand(rows, -1, -1),
             candidates.expand(rows, -1),
             probs.expand(rows, -1).contiguous(),
             Conditioning(block, torch.full((rows,), strength)),
-            ContextMemory(rows, 1, pair.config.n),
+            memory,
         )
+        assert torch.equal(reweighted[:, :drawn], probs[:, :drawn].expand(rows, -1))
         assert marked.all()
         assert torch.allclose(reweighted.sum(dim=1), torch.ones(rows), atol=1e-5)
         assert (reweighted >= 0).all()

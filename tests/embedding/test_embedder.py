@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -45,8 +47,8 @@ def test_a_single_candidate_is_not_marked(step):
 
 
 @torch.inference_mode()
-def test_a_token_drawn_before_in_a_similar_context_gets_score_zero(step):
-    """Its probability then changes by the others' scores alone: p' / p = Π (1 − mean), below what a favoured token gets."""
+def test_a_token_drawn_before_in_a_similar_context_keeps_its_probability(step):
+    """And the others share what is left, reweighted among themselves."""
     run(step)
     step["memory"].record(torch.tensor([10]))
     near = step["states"] + 0.15 * torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(1))
@@ -54,15 +56,29 @@ def test_a_token_drawn_before_in_a_similar_context_gets_score_zero(step):
     again, marked = run(step, states=near)
     if not bool(marked):
         pytest.fail("the two contexts must be similar and not the same")
-    assert not torch.allclose(fresh[0, 1], again[0, 1])
+    assert not torch.allclose(fresh[0, 1], step["probs"][0, 1]), "a token that was not drawn before is reweighted"
+    assert float(again[0, 1]) == float(step["probs"][0, 1])
     pair = fake_watermarked_model().pair
     attention = pair.attention(pair.normaliser(near))
-    scores = pair.embedder.scores(attention, step["conditioning"].signs, pair.codes(step["candidates"]))
-    scores[:, :, 1] = 0.0
-    expected = step["probs"]
+    others = [0, 2, 3]
+    scores = pair.embedder.scores(attention, step["conditioning"].signs, pair.codes(step["candidates"]))[..., others]
+    expected = step["probs"][:, others] / 0.7
     for g in scores.unbind(1):
         expected = expected * (1 + g - (expected * g).sum())
-    assert torch.allclose(again, expected, atol=1e-6)
+    assert torch.allclose(again[:, others], expected * 0.7, atol=1e-6)
+    assert float(again.sum()) == pytest.approx(1.0, abs=1e-6)
+
+
+@torch.inference_mode()
+def test_where_every_candidate_was_drawn_before_nothing_changes(step):
+    memory, embedder = ContextMemory(1, 8, step["memory"].seen.shape[2]), copy.copy(step["embedder"])
+    embedder.token_threshold = 0.3
+    near = [step["states"] + 0.15 * torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(i)) for i in range(5)]
+    for states, token in zip(near, (3, 10, 20, 30), strict=False):
+        run(step, embedder=embedder, states=states, memory=memory)
+        memory.record(torch.tensor([token]))
+    probs, marked = run(step, embedder=embedder, states=near[4], memory=memory)
+    assert bool(marked) and torch.equal(probs, step["probs"])
 
 
 @torch.inference_mode()

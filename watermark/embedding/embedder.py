@@ -51,6 +51,10 @@ class Embedder(nn.Module):
         eligible = (conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
         marked = memory.check_and_add(attention, eligible, self.repeat_threshold)
         scores = self.scores(attention, conditioning.signs, self.codes(candidates)) * conditioning.strength[:, None, None]
-        # A token that was drawn in a similar context was probably favoured by these very signs: it is not favoured again.
-        scores = scores.masked_fill(memory.drawn_before(candidates, self.token_threshold).unsqueeze(1), 0.0)
-        return torch.where(marked[:, None], tournament(probs, scores), probs), marked
+        # A token that was drawn in a similar context won there with these very signs, and its rivals lost. Were it favoured again, or
+        # they held down again, the text would repeat itself: it keeps its probability, and the others share what is left.
+        kept = memory.drawn_before(candidates, self.token_threshold)
+        others = probs.masked_fill(kept, 0.0)
+        share = others.sum(dim=-1, keepdim=True)
+        reweighted = tournament(others / share.clamp(min=1e-30), scores) * share
+        return torch.where(marked[:, None] & ~kept, reweighted, probs), marked
