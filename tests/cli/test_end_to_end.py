@@ -33,7 +33,10 @@ def start(*arguments: object, **options: object) -> subprocess.Popen:
     # One thread: a tiny model on a busy machine otherwise mostly waits for its other threads.
     command = [sys.executable, "-m", "watermark.cli.main", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options)  # type: ignore[call-overload]
+    # What a shell starts in the background ignores SIGINT, and so would everything that this test starts there.
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, env=environment, preexec_fn=heard, **options)  # type: ignore[call-overload]
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
