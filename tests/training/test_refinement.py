@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.fakes import fake_config, fake_lm, fake_watermarked_model
+from watermark.errors import InvalidInput
 from watermark.training.features import FeatureSpec
 from watermark.training.finished import FinishedSpec, edited_texts, finished_texts, read_finished
 from watermark.training.profiles import PROFILES
@@ -90,3 +91,9 @@ def test_the_whole_training_and_its_report(corpus, tmp_path: Path, monkeypatch):
     assert set(report["seconds"]) == {"features", "training", "refinement"} and report["refinement"]["before"]
     weights = (out / "model.safetensors").read_bytes()
     assert run()["refinement"] == report["refinement"] and (out / "model.safetensors").read_bytes() == weights
+
+
+def test_one_text_is_too_few_to_hold_any_out(model, data):
+    single = {**data, "signs": data["signs"][:1], "text": torch.zeros(1, dtype=torch.long)}
+    with pytest.raises(InvalidInput, match="at least two"):
+        refine(model.pair, single, RefinementSettings(steps=1))

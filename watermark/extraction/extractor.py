@@ -62,6 +62,10 @@ class Extractor(nn.Module):
         features = self.normaliser(states)
         attention = self.attention(features)
         counted = first_occurrences(attention.detach(), ids, valid, self.repeat_threshold)
+        return self.weigh(features, attention, ids, counted)
+
+    def weigh(self, features: Tensor, attention: Tensor, ids: Tensor, counted: Tensor) -> Tensor:
+        """Evidence (B, T, n) once the attention (B, T, rounds, slots) and the positions that count (B, T) are known."""
         reading = self.reader.read(features)
         weight = self.reader.reliability(reading, self.reader.surprise(self.embeddings[ids])) * counted
         return weight.unsqueeze(-1) * attention.flatten(-2) * (self.codes(ids) - self.reader.centre(reading))

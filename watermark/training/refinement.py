@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from watermark.errors import InvalidInput
 from watermark.pair import WatermarkPair
 from watermark.training.finished import Finished
 from watermark.training.objective import TARGET_Z
@@ -40,14 +41,10 @@ class Refinement:
 
 def z_scores(pair: WatermarkPair, data: Finished, rows: Tensor) -> Tensor:
     """z = s·e / |e| (R,) of the true codeword for the given rows of the data; differentiable in the reader's weights."""
-    extractor = pair.extractor
-    device = extractor.embeddings.device
-    ids, features = data["ids"][rows].long().to(device), data["features"][rows].float().to(device)
-    attention = data["attention"][rows].float().flatten(-2).to(device)
-    reading = extractor.reader.read(features)
-    weight = extractor.reader.reliability(reading, extractor.reader.surprise(extractor.embeddings[ids]))
-    weight = weight * data["counted"][rows].to(device)
-    evidence = (weight.unsqueeze(-1) * attention * (pair.codes(ids) - extractor.reader.centre(reading))).sum(dim=1)
+    device = pair.extractor.embeddings.device
+    features, attention = data["features"][rows].float().to(device), data["attention"][rows].float().to(device)
+    ids, counted = data["ids"][rows].long().to(device), data["counted"][rows].to(device)
+    evidence = pair.extractor.weigh(features, attention, ids, counted).sum(dim=1)
     signs = data["signs"][data["text"][rows]].float().to(device)
     return (signs * evidence).sum(dim=-1) / evidence.norm(dim=-1).clamp(min=1e-6)
 
@@ -57,6 +54,8 @@ def refine(
 ) -> Refinement:
     """Train the reader in place; it ends with the weights that were best on the held-out texts, or its own if none were better."""
     held_out = data["text"] % HELD_OUT == 0
+    if len(data["signs"]) < 2:
+        raise InvalidInput("The refinement needs at least two finished texts: one in eight, the first among them, is held out.")
     training, validation = torch.nonzero(~held_out)[:, 0], torch.nonzero(held_out)[:, 0]
     reader = pair.extractor.reader
     reader.requires_grad_(True)

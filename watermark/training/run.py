@@ -18,7 +18,7 @@ from watermark.training.profiles import Advance, Profile
 from watermark.training.refinement import RefinementSettings, refine
 from watermark.training.trainer import Progress, Trainer, TrainingSettings
 
-FINISHED, REPORT = "finished.safetensors", "training.json"
+REPORT = "training.json"
 
 
 def run_training(
@@ -46,7 +46,8 @@ def run_training(
     if profile.finished:
         finished = FinishedSpec(texts=profile.finished, seed=seed)
         pair.eval()
-        data = finished_texts(lm, pair, corpus, out / FINISHED, finished, lambda stage, done, total: advance(stage, done, total, ""))
+        cache = out / f"finished-{profile.finished}.safetensors"  # all else that decides it, the trainer holds to
+        data = finished_texts(lm, pair, corpus, cache, finished, lambda stage, done, total: advance(stage, done, total, ""))
         refining = RefinementSettings(seed=seed)
         refinement = refine(pair, data, refining, lambda step, figures: advance("refinement", step, refining.steps, _words(figures)))
         save_pair(pair, lm, out)
