@@ -85,11 +85,17 @@ def default_checkpoint(base_model: str) -> Path:
     return resolve_checkpoint(REGISTRY[base_model].checkpoint)
 
 
+def checkpoint_folder(base_model: str | None, checkpoint: str | None) -> Path:
+    """The checkpoint named (a shipped name or a folder), or the base model's own. Raises CheckpointError."""
+    return resolve_checkpoint(checkpoint) if checkpoint else default_checkpoint(base_model or DEFAULT_BASE_MODEL)
+
+
 __all__ = [
     "DEFAULT_BASE_MODEL",
     "DEFAULT_CHECKPOINT",
     "REGISTRY",
     "RegisteredModel",
+    "checkpoint_folder",
     "default_checkpoint",
     "load_base_model",
     "prepare_base_model",

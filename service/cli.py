@@ -7,7 +7,7 @@ import json
 import math
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -16,6 +16,7 @@ from watermark.errors import InvalidInput
 
 if TYPE_CHECKING:
     from service.settings import Settings
+    from watermark.calibration.key_check import KeyCheck
 
 
 def register(app: typer.Typer) -> None:
@@ -59,12 +60,12 @@ def serve(
 def run(settings: Settings, as_json: bool = False) -> None:
     """Serve until a signal. Raises CountersignError, or what else made loading fail."""
     # Heavy imports wait until the options are known to be good.
+    from models.registry import checkpoint_folder
     from service.app import create_app
     from service.logging import configure_logging
-    from service.runtime import checkpoint_folder
     from service.server import Server, server_config
 
-    checkpoint_folder(settings)
+    checkpoint = checkpoint_folder(settings.base_model, settings.checkpoint)
     failures: list[BaseException] = []
 
     def on_load_failure(error: BaseException) -> None:
@@ -72,7 +73,7 @@ def run(settings: Settings, as_json: bool = False) -> None:
         server.should_exit = True
 
     with listen(settings.host, settings.port) as listening:
-        created = first_key(settings.keys)
+        created = first_key(settings.keys, checkpoint)
         announce(url(settings.host, listening.getsockname()[1]), created, settings.keys, as_json)
         configure_logging(settings.log_level, settings.log_format)
         app = create_app(settings, on_load_failure=on_load_failure)
@@ -83,23 +84,36 @@ def run(settings: Settings, as_json: bool = False) -> None:
         raise failures[0]
 
 
-def announce(address: str, created: str | None, keys: Path, as_json: bool) -> None:
-    """Tell the person, or the program, that started the service where it is."""
+def announce(address: str, created: FirstKey | None, keys: Path, as_json: bool) -> None:
+    """Tell the person, or the program, that started the service where it is, and of a key made for it."""
     if as_json:
-        line = json.dumps({"url": address, "issuer_created": created})
+        issuer = {"issuer_created": created and created.name, "issuer_checked": created and created.check.texts > 0}
+        line = json.dumps({"url": address, **issuer})
     else:
         line = f"Open {address} in a browser. The model loads meanwhile; Ctrl+C stops the server."
         if created:
-            line = f"Created the issuer key {created!r} in {keys}. Back it up: without it, its marks cannot be read.\n{line}"
+            about = f"Created the issuer key {created.name!r} in {keys} ({created.check.words})."
+            line = f"{about} Back it up: without it, its marks cannot be read.\n{line}"
     print(line, flush=True)
 
 
-def first_key(folder: Path) -> str | None:
-    """Create the key `default` in an empty ring; its name if so. Raises KeyRingError."""
+class FirstKey(NamedTuple):
+    name: str
+    check: KeyCheck
+
+
+def first_key(keys: Path, checkpoint: Path) -> FirstKey | None:
+    """Create the key `default` in an empty ring; None where there are keys already. Raises KeyRingError and CheckpointError."""
+    from service.convert import DEFAULT_ISSUER
+    from watermark.calibration.key_check import KeyCheck
     from watermark.codebook.keys import KeyRing
 
-    ring = KeyRing(folder)
-    return None if ring.names() else ring.create("default").name
+    ring = KeyRing(keys)
+    if ring.names():
+        return None
+    check = KeyCheck.of(checkpoint)  # the model is still to be loaded, and the address is announced before that
+    check.create(ring, DEFAULT_ISSUER)
+    return FirstKey(DEFAULT_ISSUER, check)
 
 
 def listen(host: str, port: int) -> socket.socket:

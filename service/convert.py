@@ -16,7 +16,6 @@ from service.worker import Entry
 from watermark.codebook.keys import IssuerKey, KeyRing
 from watermark.errors import InvalidInput, UnknownIssuer
 from watermark.sampling.requests import GenerationRequest, GenerationResult, SamplingSettings
-from watermark.statistics.verdict import Verdict
 
 DEFAULT_ISSUER = "default"
 SEED_BITS = 53
@@ -121,40 +120,12 @@ def _checked(value: str | list[str], field: str, most: int, most_characters: int
 
 
 def generated(result: GenerationResult) -> schemas.GeneratedText:
-    mark = result.marking
     return schemas.GeneratedText(
         text=result.text,
-        marking=schemas.Marking(
-            watermark=mark.watermark,
-            issuer=mark.issuer,
-            payload=mark.payload,
-            tokens=mark.tokens,
-            marked_tokens=mark.marked_tokens,
-            p_value=mark.p_value,
-            reason=mark.reason,
-        ),
+        marking=schemas.Marking.model_validate(result.marking),
         usage=schemas.Usage(prompt_tokens=result.prompt_tokens, new_tokens=len(result.token_ids)),
         finish_reason=result.finish_reason,
         seed=result.seed,
-    )
-
-
-def verdict(found: Verdict) -> schemas.Verdict:
-    evidence = (
-        None
-        if found.evidence is None
-        else [schemas.TokenEvidence(start=t.start, end=t.end, score=round(t.score, 4)) for t in found.evidence]
-    )
-    return schemas.Verdict(
-        verdict=found.verdict,
-        issuer=found.issuer,
-        payload=found.payload,
-        p_value=found.p_value,
-        false_positive_rate=found.false_positive_rate,
-        tokens=found.tokens,
-        candidates=found.candidates,
-        explanation=found.explanation,
-        evidence=evidence,
     )
 
 

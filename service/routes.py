@@ -52,7 +52,7 @@ async def verify(body: schemas.VerifyRequest, request: Request, runtime: Runtime
     entries = engine.submit_texts(texts, VerifyGroup(keys, body.false_positive_rate, body.detail), request.state.request_id)
     results = await _finish(request, engine.verification, entries, isinstance(body.text, str))
     return schemas.VerifyAnswer(
-        results=[convert.verdict(result) for result in results], timings=convert.timings(entries), **_identity(engine)
+        results=[schemas.Verdict.model_validate(result) for result in results], timings=convert.timings(entries), **_identity(engine)
     )
 
 

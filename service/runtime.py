@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import structlog
 
-from models.registry import default_checkpoint, load_base_model, resolve_checkpoint
+from models.registry import checkpoint_folder, load_base_model
 from service.engine import Engine, Model
 from service.logging import describe_error
 from service.schemas import Readiness
@@ -22,14 +21,10 @@ from watermark.errors import CountersignError
 log = structlog.get_logger("countersign.runtime")
 
 
-def checkpoint_folder(settings: Settings) -> Path:
-    """Where the checkpoint of these settings lies. Raises CheckpointError."""
-    return resolve_checkpoint(settings.checkpoint) if settings.checkpoint else default_checkpoint(settings.base_model)
-
-
 def load_model(settings: Settings) -> Model:
     """The watermarked model that the settings name. Takes seconds, or minutes the very first time. Raises CountersignError."""
-    checkpoint = checkpoint_folder(settings)  # the cheap check first: a missing checkpoint should not cost a model download
+    # The cheap check first: a missing checkpoint should not cost a model download.
+    checkpoint = checkpoint_folder(settings.base_model, settings.checkpoint)
     from watermark.pipeline import WatermarkedModel
 
     return WatermarkedModel.load(load_base_model(settings.base_model, device=settings.device), checkpoint)

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from watermark.codebook.keys import NAME_PATTERN
+from watermark.codebook.keys import MAX_PAYLOAD_BITS, NAME_PATTERN
 from watermark.sampling.requests import MAX_TOP_K
 
 MAX_LIST = 256
 """Longest list in any request; the operator may allow less."""
-HEXADECIMAL = re.compile("[0-9a-fA-F]{1,4}")
+HEXADECIMAL = re.compile("[0-9a-fA-F]{1,16}")
 
 
 class Request(BaseModel):
@@ -22,7 +22,9 @@ class Request(BaseModel):
 
 
 class Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    """Filled from the library's values by their field names."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
 def _encodable(text: str) -> str:
@@ -41,7 +43,7 @@ def _issuer_name(name: str) -> str:
 
 def _hexadecimal(payload: str) -> str:
     if not HEXADECIMAL.fullmatch(payload):
-        raise ValueError("It should be 1 to 4 hexadecimal digits")
+        raise ValueError("It should be 1 to 16 hexadecimal digits")
     return payload
 
 
@@ -78,7 +80,7 @@ class GenerateRequest(Request):
         None, description="Whose key marks the text. Left out: the issuer `default`, or the only one there is.", examples=["default"]
     )
     payload: Payload | None = Field(
-        None, description="Hexadecimal message in the mark, for issuers with payload bits. Left out: 0.", examples=["2a"]
+        None, description="Message in the mark, for issuers with payload bits: up to 16 hexadecimal digits. Left out: 0.", examples=["2a"]
     )
     strength: float = Field(1.0, ge=0, le=1, description="How far the mark reweights the model's choices. 0 is off: unmarked text.")
     max_new_tokens: int = Field(200, ge=1, description="Tokens to write at most. Short texts carry weak marks.")
@@ -106,15 +108,19 @@ class VerifyRequest(Request):
     false_positive_rate: float = Field(
         1e-3, gt=0, lt=1, description="How often an unmarked text may be called marked. The p-value is held against it."
     )
-    detail: Literal["public", "full"] = Field("full", description="`public` leaves out the evidence per token.")
+    detail: Literal["public", "full"] = Field(
+        "full",
+        description="`public` is a coarse answer that helps nobody to remove or forge marks: p-values rounded up to a power of ten, "
+        "and no confidences, segments or evidence.",
+    )
 
 
 class Marking(Answer):
     """What the mark in a generated text amounts to, measured on the finished text before it was handed out."""
 
-    watermark: bool = Field(description="True when the text itself shows the mark at the default false-positive rate.")
+    watermark: bool = Field(description="True when mark and payload can be read from the text itself at the default false-positive rate.")
     issuer: str | None
-    payload: str | None = Field(description="Hexadecimal; null for an issuer without payload bits.")
+    payload: str | None = Field(description="Message written, hexadecimal; null for an issuer without payload bits.")
     tokens: int = Field(description="New tokens written.")
     marked_tokens: int = Field(description="Those drawn from a reweighted distribution.")
     p_value: float | None = Field(description="Of the self-check; null when nothing was marked.")
@@ -153,20 +159,66 @@ class TokenEvidence(Answer):
 
     start: int = Field(description="Offset of its first character, in Unicode code points.")
     end: int
-    score: float
+    score: Annotated[float, AfterValidator(lambda score: round(score, 4))]
+
+
+class PayloadBit(Answer):
+    """One bit of the message."""
+
+    value: Literal[0, 1] | None = Field(description="Null where neither value is sure enough: the bit is erased.")
+    confidence: float = Field(description="Probability of the likelier value, 0.5 … 1.")
+
+
+class Segment(Answer):
+    """A passage that carries a mark. Where it begins and ends is an estimate; its p-value is not."""
+
+    start: int = Field(description="Offset of its first character, in Unicode code points.")
+    end: int
+    tokens: int
+    issuer: str = Field(description="Whose mark it is; a text may hold passages of several issuers.")
+    payload: str | None = Field(description="Hexadecimal; null without payload bits, and where the message cannot be read.")
+    payload_confidence: float | None = Field(description="Probability of the likeliest message; null without payload bits.")
+    p_value: float = Field(description="As that of the whole text, corrected also for every part of the text that was searched.")
 
 
 class Verdict(Answer):
-    """One text's verdict. An issuer and a payload are named only with `marked`."""
+    """One text's verdict. An issuer and a payload are named only with `marked`.
+
+    An issuer whose marks carry a message may be certain while the message is not: then `payload` is null, `payload_bits` says
+    which of its bits can be read, and `explanation` says so in words.
+    """
 
     verdict: Literal["marked", "not_detected", "insufficient_text"]
     issuer: str | None
-    payload: str | None = Field(description="Hexadecimal; null without payload bits.")
-    p_value: float = Field(description="Chance that a text independent of all keys tried scores this high, corrected for every candidate.")
+    payload: str | None = Field(
+        description="Message in the mark, hexadecimal. Null without payload bits, and where a mark is found but its message is erased, "
+        "that is, too uncertain to be given: `payload_bits` tells the two apart."
+    )
+    payload_confidence: float | None = Field(
+        description="Probability of the likeliest message; below 0.95 the payload is null. Null without payload bits and at public detail."
+    )
+    payload_bits: list[PayloadBit] | None = Field(
+        description="The message bit by bit, the highest first. Null without payload bits and at public detail."
+    )
+    p_value: float = Field(
+        description="Chance that a text independent of all keys tried scores this high, corrected for everything tried. The verdict "
+        "rests on it: the larger one of exact_p_value and the one that knows how unmarked texts lean towards this key."
+    )
+    exact_p_value: float = Field(description="The same for a key drawn at random: exact, whatever the text.")
     false_positive_rate: float = Field(description="The threshold that p_value was held against.")
     tokens: int = Field(description="Tokens of the text.")
-    candidates: int = Field(description="Codewords tried: issuers x payloads x nonces.")
+    candidates: int = Field(
+        description="Codewords tried: issuers x payloads x nonces. With long payloads beyond 2^53, where JavaScript's numbers round."
+    )
+    windows: int = Field(description="Parts of the text that were searched besides the whole; 0 for short texts.")
+    expected_detection: float | None = Field(
+        description="Share of unedited marked texts of this length that would be found; null when the checkpoint has no calibration. "
+        "`insufficient_text` means that it is too low for a missing mark to say anything."
+    )
     explanation: str = Field(description="The verdict in plain words, with what it does and does not mean.")
+    segments: list[Segment] = Field(
+        description="Passages that carry a mark, by their start; they do not overlap. Empty unless `marked`, and at public detail."
+    )
     evidence: list[TokenEvidence] | None = Field(description="Per token; only at full detail and only with `marked`.")
 
 
@@ -179,7 +231,7 @@ class VerifyAnswer(Answer):
 
 class Issuer(Answer):
     name: str
-    payload_bits: int = Field(description="Bits of message that its marks carry beside the name; 0 … 16.")
+    payload_bits: int = Field(ge=0, le=MAX_PAYLOAD_BITS, description="Bits of message that its marks carry beside the name.")
 
 
 class IssuersAnswer(Answer):

@@ -54,7 +54,7 @@ def fake_lm(seed: int = 0, hidden_size: int = 32) -> FrozenLM:
 def fake_config(**changes: object) -> WatermarkConfig:
     """A small architecture for the fake model. With a hundred tokens in all, each one recurs: only near-equal contexts may count."""
     values = {"hidden_size": 32, "rounds": 8, "slots": 16, "query_layers": (0, 1, 2), "query_width": 64, "key_size": 8, "reader_width": 16}
-    return WatermarkConfig.model_validate({**values, "repeat_threshold": 0.98, "token_threshold": 0.9, "min_tokens": 8, **changes})
+    return WatermarkConfig.model_validate({**values, "repeat_threshold": 0.98, "token_threshold": 0.9, **changes})
 
 
 @functools.cache

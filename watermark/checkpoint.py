@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -88,6 +89,15 @@ def read_config(folder: Path) -> WatermarkConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"Cannot read {path}: {getattr(error, 'strerror', None) or 'it is not text'}.") from None
     return WatermarkConfig.from_json(text, str(path))
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the weights in a checkpoint folder, to which a calibration belongs. Raises CheckpointError."""
+    try:
+        with (folder / WEIGHTS).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"Cannot read {folder / WEIGHTS}: {error.strerror}.") from None
 
 
 def load_pair(folder: Path, lm: FrozenLM) -> WatermarkPair:

@@ -49,7 +49,6 @@ class WatermarkConfig(BaseModel):
     token_threshold: float = Field(
         default=0.2, gt=0, le=1, description="A token drawn in a context with a cosine above this to the present one keeps its probability."
     )
-    min_tokens: int = Field(default=0, ge=0, description="Below this length fewer than half of the marks are found; see the card.")
     base_model: BaseModelIdentity | None = None
 
     @property

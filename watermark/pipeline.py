@@ -5,14 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
 from watermark.base_model import FrozenLM
-from watermark.checkpoint import load_pair
-from watermark.codebook.codewords import Codebook, codeword
+from watermark.calibration.file import Calibration, load_calibration
+from watermark.checkpoint import load_pair, weights_digest
+from watermark.codebook.book import codebook
+from watermark.codebook.codewords import codeword
 from watermark.codebook.keys import IssuerKey
 from watermark.embedding.embedder import Conditioning
 from watermark.errors import InvalidInput, PromptTooLong
@@ -21,33 +22,26 @@ from watermark.extraction.reading import leading_token, read_evidence
 from watermark.pair import WatermarkPair
 from watermark.sampling.decode import Decoded, Row, StepHook, decode
 from watermark.sampling.requests import GenerationRequest, GenerationResult, Marking
-from watermark.statistics.correction import sidak
-from watermark.statistics.decision import decide
-from watermark.statistics.rademacher import RademacherTail
-from watermark.statistics.verdict import TokenEvidence, Verdict
+from watermark.statistics.decision import check_rate
+from watermark.statistics.verdict import Verdict, hexadecimal
+from watermark.verification import UNCALIBRATED_TOKENS, Detail, Verifier
 
 FALSE_POSITIVE_RATE = 1e-3
 """Default threshold on the corrected p-value."""
-CODEBOOK_CHUNK = 16_384
-"""Candidates per matrix product: bounds memory at 32 MiB for 512 signs."""
 
 
 class WatermarkedModel:
     """Generates and verifies. Stateless between calls; one instance serves several threads."""
 
-    def __init__(self, lm: FrozenLM, pair: WatermarkPair, name: str) -> None:
-        self.lm, self.pair, self.name = lm, pair, name
+    def __init__(self, lm: FrozenLM, pair: WatermarkPair, name: str, calibration: Calibration | None = None) -> None:
+        self.lm, self.pair, self.name, self.calibration = lm, pair, name, calibration
         self.config = pair.config
 
     @classmethod
     def load(cls, lm: FrozenLM, checkpoint: Path) -> WatermarkedModel:
         """Attach the checkpoint in folder `checkpoint` to `lm`. Raises CheckpointError."""
-        return cls(lm, load_pair(checkpoint, lm), checkpoint.name)
-
-    @property
-    def min_tokens(self) -> int:
-        """Below this many tokens a missing mark means nothing (`insufficient_text`)."""
-        return self.config.min_tokens
+        pair = load_pair(checkpoint, lm)
+        return cls(lm, pair, checkpoint.name, load_calibration(checkpoint, weights_digest(checkpoint), pair.config.n))
 
     # ---- generation -------------------------------------------------------------------------------------------------
 
@@ -102,26 +96,34 @@ class WatermarkedModel:
 
     def _self_check(self, requests: Sequence[GenerationRequest], decoded: Sequence[Decoded], texts: Sequence[str]) -> list[Marking]:
         wanted = [i for i, r in enumerate(requests) if r.key is not None and r.strength > 0]
-        read = dict(zip(wanted, self._read([texts[i] for i in wanted]), strict=True))
+        read = dict(zip(wanted, self.evidence([texts[i] for i in wanted]), strict=True))
         return [self._marking(r, d, read.get(i)) for i, (r, d) in enumerate(zip(requests, decoded, strict=True))]
 
     def _marking(self, request: GenerationRequest, decoded: Decoded, evidence: Evidence | None) -> Marking:
         tokens = len(decoded.ids)
         if request.key is None or evidence is None:
             return Marking(False, None, None, tokens, 0, None, "Marking was not asked for.")
-        verdict = self._decide([evidence], [request.key], FALSE_POSITIVE_RATE, "public")[0]
-        payload = f"{request.payload:0{-(-request.key.payload_bits // 4)}x}" if request.key.payload_bits else None
+        verdict = self.verdicts([evidence], [request.key])[0]
+        payload = hexadecimal(request.payload, request.key.payload_bits) if request.key.payload_bits else None
         reason = None
         if verdict.verdict != "marked" or verdict.payload != payload:
             if decoded.marked == 0:
                 reason = "No token left room for a mark: greedy decoding, or the model was certain of every token."
-            elif tokens < self.min_tokens:
-                reason = f"Too short: {tokens} tokens; marks are found reliably from about {self.min_tokens}."
             elif verdict.verdict == "marked":
                 reason = "The mark is found, but its payload is not read back as written: the text is too short or too predictable for it."
+            elif verdict.verdict == "insufficient_text":
+                reason = f"Too short: {tokens} tokens. {self._enough(request.key)}"
             else:
                 reason = f"Too predictable or too weakly marked: {decoded.marked} of {tokens} tokens carry a mark, not enough to find it."
         return Marking(reason is None, request.key.name, payload, tokens, decoded.marked, verdict.p_value, reason)
+
+    def _enough(self, key: IssuerKey) -> str:
+        """From which length on marks of this key are found reliably."""
+        if self.calibration is None:
+            return f"Marks are found reliably from about {UNCALIBRATED_TOKENS}."
+        power, units = self.calibration.power, 2**self.config.nonce_bits
+        tokens = power.sufficient_tokens(false_positive_rate=FALSE_POSITIVE_RATE, payload_bits=key.payload_bits, units=units)
+        return f"Marks of this issuer are found reliably from about {tokens or f'{power.lengths[-1]} or more'}."
 
     # ---- verification -----------------------------------------------------------------------------------------------
 
@@ -131,65 +133,28 @@ class WatermarkedModel:
         keys: Sequence[IssuerKey],
         *,
         false_positive_rate: float = FALSE_POSITIVE_RATE,
-        detail: Literal["public", "full"] = "full",
+        detail: Detail = "full",
     ) -> list[Verdict]:
-        """One verdict per text, in order, against all codewords of `keys`; `full` adds the evidence per token.
+        """One verdict per text, in order, against all codewords of `keys`.
 
-        Raises InvalidInput: no keys, more candidates than can be tried, or a false-positive rate outside (0, 1).
+        `full` adds segments, confidences and the evidence per token; `public` is a coarse answer for everybody.
+        Raises InvalidInput: no keys, more than can be tried, or a false-positive rate outside (0, 1).
         """
-        return self._decide(self._read(texts), keys, false_positive_rate, detail)
+        return self.verdicts(self.evidence(texts), keys, false_positive_rate=false_positive_rate, detail=detail)
 
     def evidence(self, texts: Sequence[str]) -> list[Evidence]:
         """Evidence of each text for every sign of a codeword; independent of any key."""
-        return self._read(texts)
-
-    def _read(self, texts: Sequence[str]) -> list[Evidence]:
         return read_evidence(self.lm, self.pair.extractor, texts, self.config.query_layers)
 
-    def _decide(
-        self, evidence: Sequence[Evidence], keys: Sequence[IssuerKey], rate: float, detail: Literal["public", "full"]
+    def verdicts(
+        self,
+        evidence: Sequence[Evidence],
+        keys: Sequence[IssuerKey],
+        *,
+        false_positive_rate: float = FALSE_POSITIVE_RATE,
+        detail: Detail = "full",
     ) -> list[Verdict]:
-        book = Codebook(keys, self.config.nonce_bits, self.config.n)
-        if not evidence:
-            return []
-        totals = np.stack([e.total() for e in evidence])
-        rows, signs = _best_candidates(book, totals)
-        verdicts = []
-        for i, total in enumerate(totals):
-            # Float32 finds the best candidate quickly; its p-value is taken in full precision.
-            p_value = sidak(float(RademacherTail(total).pvalue(float(signs[i] @ total))), len(book))
-            verdicts.append(
-                decide(
-                    book.candidate(int(rows[i])),
-                    p_value,
-                    false_positive_rate=rate,
-                    tokens=evidence[i].tokens,
-                    min_tokens=self.min_tokens,
-                    candidates=len(book),
-                    evidence=_token_evidence(evidence[i], signs[i], total) if detail == "full" else None,
-                )
-            )
-        return verdicts
-
-
-def _best_candidates(book: Codebook, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each text's evidence (texts, n): the index of its best candidate and that candidate's signs, float64 (texts, n).
-
-    One pass over the codebook for all texts: expanding codewords costs more than comparing them.
-    """
-    rows = np.zeros(len(totals), dtype=np.int64)
-    best = np.full(len(totals), -np.inf)
-    signs = np.zeros(totals.shape)
-    for first, chunk in book.chunks(CODEBOOK_CHUNK):
-        statistics = chunk.astype(np.float32) @ totals.T.astype(np.float32)
-        top = statistics.argmax(axis=0)
-        better = np.flatnonzero(statistics[top, np.arange(len(totals))] > best)
-        best[better] = statistics[top[better], better]
-        rows[better] = first + top[better]
-        signs[better] = chunk[top[better]]
-    return rows, signs
-
-
-def _token_evidence(evidence: Evidence, signs: np.ndarray, total: np.ndarray) -> list[TokenEvidence]:
-    scores = evidence.per_token @ signs / max(float(np.linalg.norm(total)), 1e-12)
-    return [TokenEvidence(start, end, float(score)) for (start, end), score in zip(evidence.offsets, scores, strict=True)]
+        """`verify` for texts that have been read before: reading takes longest, and is the same for all keys."""
+        check_rate(false_positive_rate)
+        book = codebook(tuple(keys), self.config.nonce_bits, self.config.n)
+        return Verifier(book, self.calibration, false_positive_rate, detail).verdicts(evidence)

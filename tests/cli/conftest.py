@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from models import registry
 from tests.fakes import fake_watermarked_model
+from watermark.checkpoint import save_pair
 from watermark.cli import common
 from watermark.cli.main import app
 
 Run = Callable[..., Result]
 
 
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake pair on disk, without a calibration."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "fake-untrained"
+    model = fake_watermarked_model()
+    save_pair(model.pair, model.lm, folder)
+    return folder
+
+
 @pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
-    """The fake model in place of every model; the list receives what was asked for."""
+def loads(monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> list[tuple]:
+    """The fake model and its checkpoint in place of every default; the list receives what was asked for."""
     asked: list[tuple] = []
 
     def load_model(*names: object) -> object:
@@ -24,6 +36,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         return fake_watermarked_model()
 
     monkeypatch.setattr(common, "load_model", load_model)
+    monkeypatch.setattr(registry, "default_checkpoint", lambda _: checkpoint)
     return asked
 
 

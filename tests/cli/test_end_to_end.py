@@ -49,7 +49,7 @@ def batch(models: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """The arguments of a batch run but for --out, and the output of an undisturbed run."""
     folder = tmp_path_factory.mktemp("batch")
     keys = ["--keys", folder / "keys"]
-    assert finish(start("keys", "create", "demo", *keys))[0] == 0
+    assert finish(start("keys", "create", "demo", *keys, *models))[0] == 0
     (folder / "in.jsonl").write_text("".join(json.dumps({"prompt": f"Prompt number {i}"}) + "\n" for i in range(LINES)))
     settings = ["--max-new-tokens", 120, "--min-new-tokens", 120, "--seed", 7, "--batch-size", 2]
     arguments = ["generate", "--prompts", folder / "in.jsonl", *settings, *models, *keys]

@@ -169,7 +169,10 @@ def test_an_interrupted_run_resumes(run: Run, lines: Path, tmp_path: Path, monke
     resumed = batch(run, lines, out, "--batch-size", 3, "--json")
     assert resumed.exit_code == 1  # a line was bad, although before the interruption
     assert json.loads(resumed.stdout) == {"lines": 9, "errors": 1, "resumed": 5, "out": str(out)}
-    assert out.read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
+    # Everything but the last digits of a p-value: evidence is rounded to half precision, and which way may hang on the batch.
+    ours, theirs = records(out), records(tmp_path / "expected.jsonl")
+    p_values = [[record["marking"].pop("p_value") for record in rows if "marking" in record] for rows in (ours, theirs)]
+    assert ours == theirs and p_values[0] == pytest.approx(p_values[1], rel=1e-2)
     assert not partial.exists() and not partial.with_name("out.jsonl.partial.run").exists()
 
 
@@ -227,6 +230,7 @@ def test_payload_is_written(run: Run) -> None:
         (("x", "--payload", "16"), "does not fit the 4 payload bits"),
         (("x", "--payload", "xyz"), "hexadecimal"),
         (("x", "--payload", "-1"), "hexadecimal"),
+        (("x", "--payload", "1" * 17), "1 to 16 hexadecimal digits"),
         (("x", "--batch-size", "0"), "batch-size"),
         (("x", "--issuer", "nobody"), "countersign keys create nobody"),
         (("x", "--issuer", "../x"), "no issuer name"),

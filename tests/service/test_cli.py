@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,12 +14,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from service.cli import first_key, listen, register, url
+from service.cli import announce, first_key, listen, register, url
+from tests.cli.calibrations import sound_calibration, split_calibration
 from tests.fakes import fake_watermarked_model
 from tests.service.harness import until
-from watermark.checkpoint import save_pair
+from watermark.checkpoint import save_pair, weights_digest
 from watermark.cli.errors import ErrorReportingGroup
-from watermark.errors import InvalidInput
+from watermark.errors import InvalidInput, KeyRingError
 
 PROGRAM = "import typer; from service.cli import register; app = typer.Typer(); app.callback()(lambda: None); register(app); app()"
 
@@ -71,12 +73,6 @@ def test_the_address_can_be_typed_into_a_browser(host: str, address: str) -> Non
     assert url(host, 80) == f"http://{address}:80"
 
 
-def test_only_an_empty_ring_gets_a_key(tmp_path: Path) -> None:
-    assert first_key(tmp_path / "keys") == "default"
-    assert (tmp_path / "keys" / "default.json").stat().st_mode & 0o777 == 0o600
-    assert first_key(tmp_path / "keys") is None
-
-
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fake model and its pair as folders, as a user would have them."""
@@ -86,6 +82,29 @@ def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.lm.tokenizer.save_pretrained(folder / "model")
     save_pair(model.pair, model.lm, folder / "pair")
     return folder
+
+
+def test_only_an_empty_ring_gets_a_key(on_disk: Path, tmp_path: Path) -> None:
+    created = first_key(tmp_path / "keys", on_disk / "pair")
+    assert created and created.name == "default" and created.check.texts == 0
+    assert (tmp_path / "keys" / "default.json").stat().st_mode & 0o777 == 0o600
+    assert first_key(tmp_path / "keys", on_disk / "pair") is None
+
+
+def test_the_first_key_is_checked_against_the_calibration(on_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = tmp_path / "pair"
+    shutil.copytree(on_disk / "pair", pair)
+    split_calibration(2000, directions=4).save(pair, weights_digest(pair))
+    with pytest.raises(KeyRingError, match="Nothing was written"):
+        first_key(tmp_path / "keys", pair)
+    assert not (tmp_path / "keys").exists()
+    sound_calibration().save(pair, weights_digest(pair))
+    created = first_key(tmp_path / "keys", pair)
+    announce("http://127.0.0.1:1", created, tmp_path / "keys", as_json=False)
+    announce("http://127.0.0.1:1", created, tmp_path / "keys", as_json=True)
+    said, as_json = capsys.readouterr().out.rsplit("\n", 2)[:2]
+    assert "'default'" in said and "(checked against 400 calibration texts)" in said
+    assert json.loads(as_json) == {"url": "http://127.0.0.1:1", "issuer_created": "default", "issuer_checked": True}
 
 
 def serve(folder: Path, home: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -100,7 +119,7 @@ def test_the_command_serves_marks_verifies_and_stops_in_good_order(on_disk: Path
     try:
         assert process.stdout
         started = json.loads(process.stdout.readline())
-        assert started["issuer_created"] == "default"
+        assert (started["issuer_created"], started["issuer_checked"]) == ("default", False)
         with httpx.Client(base_url=started["url"], timeout=30) as client:
             until(lambda: _status(client, "/livez") == 200, "the process", 30)
             assert client.get("/").status_code == 200

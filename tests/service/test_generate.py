@@ -67,6 +67,19 @@ def test_a_payload_comes_back_from_the_text_alone(served: Served) -> None:
     assert (verdict["verdict"], verdict["issuer"], verdict["payload"]) == ("marked", "newsroom", "2a")
 
 
+def test_a_payload_of_64_bits_is_taken_and_given_digit_by_digit(served: Served) -> None:
+    ring = KeyRing(served.runtime.settings.keys)
+    ring.create("wide", payload_bits=64)
+    try:
+        marking = served.generate(issuer="wide", payload="FEDCBA9876543211").json()["results"][0]["marking"]
+        assert marking["payload"] == "fedcba9876543211"  # a JSON number would round it
+        assert {"name": "wide", "payload_bits": 64} in served.client.get("/issuers").json()["issuers"]
+        verdict = served.verify("some text", issuers=["wide"]).json()["results"][0]
+        assert verdict["candidates"] == 16 * 2**64
+    finally:
+        ring.path("wide").unlink()
+
+
 @pytest.mark.parametrize("prompt", ["", " ", "\x00", "emoji 🦊👩‍👩‍👧", "日本語のテキスト", "עברית", "a\u0301\u202e"])
 def test_any_characters_are_a_prompt(served: Served, prompt: str) -> None:
     answer = served.generate(prompt=prompt)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 from service.openapi import document
 from tests.service.harness import Served
+from watermark.statistics.verdict import PayloadBit, Segment, TokenEvidence, Verdict
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
 
@@ -41,6 +43,16 @@ def test_every_reference_leads_somewhere_and_every_request_field_is_described() 
         assert schemas[name]["additionalProperties"] is False and schemas[name]["examples"]
         for field, schema in schemas[name]["properties"].items():
             assert schema.get("description"), f"{name}.{field}"
+    plain = {"verdict", "issuer"}
+    for field, schema in schemas["Verdict"]["properties"].items():
+        assert field in plain or len(schema.get("description", "")) > 10, f"Verdict.{field}"
+
+
+def test_a_verdict_has_every_field_of_the_librarys() -> None:
+    schemas = json.loads(document())["components"]["schemas"]
+    for ours, theirs in ((Verdict, "Verdict"), (Segment, "Segment"), (PayloadBit, "PayloadBit"), (TokenEvidence, "TokenEvidence")):
+        assert list(schemas[theirs]["properties"]) == [field.name for field in dataclasses.fields(ours)]
+        assert sorted(schemas[theirs]["required"]) == sorted(schemas[theirs]["properties"])
 
 
 def test_the_examples_are_accepted(served: Served) -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.service.harness import SMALL, Served, problem, serving, small_settings
+from watermark.codebook import book
 from watermark.codebook.keys import KeyRing
 
 JSON = {"Content-Type": "application/json"}
@@ -46,6 +47,7 @@ def places(body: dict[str, Any]) -> set[str]:
         ({"prompt": "a", "payload": "1"}, {"/payload"}),
         ({"prompt": "a", "issuer": "newsroom", "payload": "100"}, {"/payload"}),
         ({"prompt": "a", "issuer": "newsroom", "payload": "0x1"}, {"/payload"}),
+        ({"prompt": "a", "issuer": "newsroom", "payload": "0" * 17}, {"/payload"}),
         ({"prompt": "a", "issuer": "newsroom", "payload": ""}, {"/payload"}),
         ({"prompt": "a", "issuer": "../../etc/passwd"}, {"/issuer"}),
         ({"prompt": "a", "issuer": "default\n"}, {"/issuer"}),
@@ -121,13 +123,15 @@ def test_unknown_issuers_are_not_found(served: Served) -> None:
     assert places(body) == {"/issuers/1"} and str(served.runtime.settings.keys) not in json.dumps(body)
 
 
-def test_more_candidates_than_can_be_tried_is_the_callers_to_mend(served: Served) -> None:
+def test_more_candidates_than_can_be_tried_is_the_callers_to_mend(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "MAX_UNITS", 31)
     ring = KeyRing(served.runtime.settings.keys)
     names = [f"wide{i}" for i in range(2)]
     for name in names:
-        ring.create(name, payload_bits=16)  # 2 x 2^16 x 2^4 > 2^20
+        ring.create(name, payload_bits=16)  # 16 nonces each
     try:
-        problem(served.verify("some text", issuers=names), 422, "invalid_input")
+        body = problem(served.verify("some text", issuers=names), 422, "invalid_input")
+        assert "Name fewer issuers" in body["detail"]
         assert served.verify("some text", issuers=["default"]).status_code == 200
     finally:
         for name in names:

@@ -1,52 +1,104 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from watermark.codebook.codewords import Candidate
 from watermark.errors import InvalidInput
-from watermark.statistics.decision import decide
-from watermark.statistics.verdict import TokenEvidence, Verdict
+from watermark.statistics.decision import Findings, decide
+from watermark.statistics.posterior import DecodedPayload, PayloadBit
+from watermark.statistics.verdict import Segment, TokenEvidence, Verdict
 
-BEST = Candidate(issuer="press-office", payload=0x2A, payload_bits=10, nonce=3)
+MESSAGE = DecodedPayload(0x2A, 0.999, tuple(PayloadBit(int(b), 0.9995) for b in f"{0x2A:010b}"))
+UNSURE = DecodedPayload(None, 0.6, (PayloadBit(1, 0.97), PayloadBit(None, 0.7)))
+WHOLE = Segment(0, 400, 100, "press-office", "02a", 0.999, 1e-9)
 EVIDENCE = (TokenEvidence(0, 4, 0.5),)
 
 
-def verdict(p: float, tokens: int = 100, best: Candidate | None = BEST) -> Verdict:
-    return decide(best, p, false_positive_rate=1e-3, tokens=tokens, min_tokens=40, candidates=16_384, evidence=EVIDENCE)
+def verdict(p: float, rate: float = 1e-3, *, public: bool = False, **changes: Any) -> Verdict:
+    found = Findings("press-office", MESSAGE, p, p / 2, 100, 16_384, 12, 0.98, True, (WHOLE,), EVIDENCE)
+    return decide(replace(found, **changes), rate, public=public)
 
 
-@pytest.mark.parametrize("tokens", [3, 100])
-def test_significant_is_marked_at_any_length(tokens: int) -> None:
-    found = verdict(2.5e-9, tokens)
+@pytest.mark.parametrize("sufficient", [True, False])
+def test_significant_is_marked_at_any_length(sufficient: bool) -> None:
+    found = verdict(2.5e-9, sufficient=sufficient)
     assert (found.verdict, found.issuer, found.payload, found.evidence) == ("marked", "press-office", "02a", EVIDENCE)
-    assert "press-office" in found.explanation and "2.5e-09" in found.explanation and "16,384" in found.explanation
-    assert "does not mean" in found.explanation
+    assert found.payload_confidence == 0.999 and found.payload_bits == MESSAGE.bits and found.segments == (WHOLE,)
+    assert (found.p_value, found.exact_p_value) == (2.5e-9, 1.25e-9)
+    assert all(words in found.explanation for words in ("press-office", "2.5e-09", "16,384", "12 parts", "does not mean"))
+    assert "passage" not in found.explanation  # it is the whole text
+
+
+def test_a_marked_part_is_said_to_be_one() -> None:
+    part = replace(WHOLE, tokens=30)
+    assert "in one passage of 30 of its 100 tokens" in verdict(1e-9, segments=(part,)).explanation
+    assert "in 2 passages of 60 of its 100 tokens" in verdict(1e-9, segments=(part, part)).explanation
+
+
+def test_an_unsure_message_is_erased_and_said_to_be() -> None:
+    found = verdict(1e-9, payload=UNSURE)
+    assert found.verdict == "marked" and found.payload is None and found.payload_confidence == 0.6
+    assert found.payload_bits == UNSURE.bits and "cannot be read" in found.explanation
 
 
 @pytest.mark.parametrize("p", [1e-3, 0.4, 1.0])
 def test_not_significant_names_nobody(p: float) -> None:
-    long, short = verdict(p), verdict(p, tokens=39)
+    long, short = verdict(p), verdict(p, sufficient=False, expected_detection=0.3)
     assert (long.verdict, short.verdict) == ("not_detected", "insufficient_text")
     for found in (long, short):
-        assert found.issuer is None and found.payload is None and found.evidence is None
+        assert (found.issuer, found.payload, found.payload_confidence, found.payload_bits) == (None,) * 4
+        assert found.evidence is None and found.segments == ()
         assert found.p_value == p and "press-office" not in found.explanation
-    assert "does not mean that a person wrote" in long.explanation
-    assert "below 40" in short.explanation
+    assert "does not mean that a person wrote" in long.explanation and "98 %" in long.explanation
+    assert "30 %" in short.explanation and "too short" in short.explanation
+
+
+def test_without_calibration_nothing_is_said_of_power() -> None:
+    assert "are found when nobody" not in verdict(0.5, expected_detection=None).explanation
 
 
 def test_an_issuer_without_payload_has_none() -> None:
-    assert verdict(1e-6, best=Candidate(issuer="a", payload=0, payload_bits=0, nonce=0)).payload is None
+    found = verdict(1e-6, payload=None)
+    assert found.payload is None and found.payload_bits is None and "message is in the mark" not in found.explanation
 
 
 def test_empty_text() -> None:
-    found = verdict(1.0, tokens=0, best=None)
+    found = verdict(1.0, tokens=0, issuer=None, sufficient=False)
     assert found.verdict == "insufficient_text" and "0 tokens" in found.explanation
 
 
+def test_books_beyond_counting() -> None:
+    assert "3.0e+20 candidates" in verdict(1e-6, candidates=2**68).explanation
+
+
+@pytest.mark.parametrize(
+    ("p", "rounded"), [(2.5e-9, 1e-8), (1e-8, 1e-8), (1e-200, 1e-12), (5e-4, 1e-3), (1e-3, 1e-3), (0.034, 0.1), (1.0, 1.0)]
+)
+def test_the_public_answer_is_coarse(p: float, rounded: float) -> None:
+    part = replace(WHOLE, tokens=30)
+    full, public = verdict(p, segments=(part,)), verdict(p, segments=(part,), public=True)
+    assert public.p_value == public.exact_p_value == pytest.approx(rounded)
+    assert (public.p_value < 1e-3) == (public.verdict == "marked")
+    assert (public.verdict, public.issuer, public.payload) == (full.verdict, full.issuer, full.payload)
+    assert public.payload_confidence is None and public.payload_bits is None and public.evidence is None and public.segments == ()
+    assert "passage" not in public.explanation and "probability at most" in public.explanation
+
+
+def test_public_answers_do_not_tell_neighbours_apart() -> None:
+    assert verdict(2.1e-9, public=True) == verdict(2.9e-9, public=True)
+
+
+def test_only_the_named_issuers_passages_are_counted() -> None:
+    mine, others = replace(WHOLE, tokens=30), replace(WHOLE, tokens=20, issuer="somebody-else")
+    assert "in one passage of 30 of its 100 tokens" in verdict(1e-9, segments=(mine, others)).explanation
+
+
 def test_refusals() -> None:
-    with pytest.raises(InvalidInput, match="candidate"):
-        verdict(1e-9, best=None)
+    with pytest.raises(InvalidInput, match="issuer"):
+        verdict(1e-9, issuer=None)
     with pytest.raises(InvalidInput, match="p-value"):
         verdict(0.0)
     with pytest.raises(InvalidInput, match="false-positive"):
-        decide(BEST, 0.5, false_positive_rate=1.0, tokens=1, min_tokens=1, candidates=1)
+        verdict(0.5, rate=1.0)

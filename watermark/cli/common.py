@@ -43,16 +43,21 @@ CheckpointOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, or cuda where there is a GPU.")]
 BatchSizeOption = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Lines at a time. Lower it when memory is short; results do not depend on it.")
+    int,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Lines at a time. Lower it when memory is short; of the results, only the last digits of p-values may change.",
+    ),
 ]
 
 
 def load_model(base_model: str | None, checkpoint: str | None, device: str) -> WatermarkedModel:
     """Base model and checkpoint, ready to use. Raises BaseModelError and CheckpointError."""
-    from models.registry import DEFAULT_BASE_MODEL, default_checkpoint, load_base_model, prepare_base_model, resolve_checkpoint
+    from models.registry import DEFAULT_BASE_MODEL, checkpoint_folder, load_base_model, prepare_base_model
 
     name = base_model or DEFAULT_BASE_MODEL
-    folder = resolve_checkpoint(checkpoint) if checkpoint else default_checkpoint(name)  # a wrong name costs no model load
+    folder = checkpoint_folder(name, checkpoint)  # a wrong name costs no model load
     prepare_base_model(name)  # the first time it takes minutes and shows its own progress
     with waiting("loading the model"):
         from watermark.pipeline import WatermarkedModel

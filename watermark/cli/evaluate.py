@@ -60,7 +60,7 @@ def evaluate(
 
     Texts are kept in the .work folder: an interrupted run continues, and scoring can be repeated with other attacks.
     """
-    from models.registry import DEFAULT_BASE_MODEL, default_checkpoint, load_base_model, resolve_checkpoint
+    from models.registry import DEFAULT_BASE_MODEL, checkpoint_folder, load_base_model
     from watermark.evaluation.run import EvaluationSettings, run_evaluation
     from watermark.pipeline import WatermarkedModel
 
@@ -79,7 +79,7 @@ def evaluate(
         false_positive_rate=false_positive_rate,
     )
     name = base_model or DEFAULT_BASE_MODEL
-    folder = resolve_checkpoint(checkpoint) if checkpoint else default_checkpoint(name)
+    folder = checkpoint_folder(name, checkpoint)
     model = WatermarkedModel.load(load_base_model(name, device=device), folder)
     with stage_bars() as advance:
         report = run_evaluation(

@@ -40,7 +40,7 @@ def generate(
     ] = None,
     issuer: Annotated[str | None, typer.Option(metavar="NAME", help="Whose key marks the text. [default: the only key there is]")] = None,
     payload: Annotated[
-        str | None, typer.Option(metavar="HEX", help="Message beside the issuer, for keys with payload bits. [default: 0]")
+        str | None, typer.Option(metavar="HEX", help="Message beside the issuer, up to 16 digits, for keys with payload bits. [default: 0]")
     ] = None,
     strength: Annotated[
         float, typer.Option(help="0 … 1. Lower it only when measured quality asks for it: weaker marks need longer texts.")
@@ -125,11 +125,11 @@ def _job(model: WatermarkedModel, template: GenerationRequest, batch_size: int) 
 
 
 def parse_payload(text: str | None) -> int:
-    """Raises InvalidInput for anything but hexadecimal digits, with or without 0x."""
+    """Raises InvalidInput for anything but up to 16 hexadecimal digits, with or without 0x."""
     if text is None:
         return 0
     if not re.fullmatch(r"(0[xX])?[0-9a-fA-F]{1,16}", text):
-        raise InvalidInput(f"--payload must be hexadecimal, e.g. 2f; got {text!r}.")
+        raise InvalidInput(f"--payload must be 1 to 16 hexadecimal digits, e.g. 2f; got {text!r}.")
     return int(text, 16)
 
 

@@ -1,20 +1,23 @@
-"""`countersign keys`: create issuer keys and list them. Secrets are written to their files and shown nowhere."""
+"""`countersign keys`: create issuer keys, check and list them. Secrets are written to their files and shown nowhere."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from watermark.cli.common import JsonOption, KeysOption, key_ring, print_json
+from watermark.calibration.key_check import KeyCheck
+from watermark.cli.common import BaseModelOption, CheckpointOption, JsonOption, KeysOption, key_ring, print_json
 from watermark.cli.errors import FAILED
 from watermark.codebook.keys import MAX_PAYLOAD_BITS
-from watermark.errors import CountersignError
+from watermark.errors import CheckpointError, CountersignError
 
 
 def register(app: typer.Typer) -> None:
-    keys = typer.Typer(help="Create and list issuer keys.", no_args_is_help=True)
+    keys = typer.Typer(help="Create, check and list issuer keys.", no_args_is_help=True)
     keys.command("create")(create)
+    keys.command("check")(check)
     keys.command("list")(list_keys)
     app.add_typer(keys, name="keys")
 
@@ -29,18 +32,59 @@ def create(
             help="Bits of a message beside the name. Each doubles what a verifier has to try, so texts must be a little longer.",
         ),
     ] = 0,
+    base_model: BaseModelOption = None,
+    checkpoint: CheckpointOption = None,
     keys: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create the key of an issuer. An existing one is never replaced."""
+    """Create the key of an issuer. An existing one is never replaced.
+
+    The checkpoint's calibration says whether the p-values of a secret hold on unmarked texts; one that fails is drawn again.
+    """
     ring = key_ring(keys)
-    key = ring.create(name, payload_bits)
-    path = str(ring.path(name))
+    path = str(ring.path(name))  # a bad name ends here, before anything is read
+    _, key_check = _key_check(base_model, checkpoint)
+    key, draws = key_check.create(ring, name, payload_bits)
     if as_json:
-        print_json({"name": key.name, "payload_bits": key.payload_bits, "created": key.created, "path": path})
+        about = {"name": key.name, "payload_bits": key.payload_bits, "created": key.created, "path": path}
+        print_json({**about, "checked": key_check.texts > 0, "draws": draws})
     else:
+        refused = f"; {draws - 1} of {draws} secrets drawn failed and were thrown away" if draws > 1 else ""
         print(f"Created key {key.name!r} ({key.payload_bits} payload bits) in {path}")
+        print(f"{key_check.words.capitalize()}{refused}.")
         print("Back it up and keep it secret: whoever has it can mark texts in this name, and without it marks cannot be read.")
+
+
+def check(
+    name: Annotated[str, typer.Argument(help="The issuer whose key is checked.")],
+    base_model: BaseModelOption = None,
+    checkpoint: CheckpointOption = None,
+    keys: KeysOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a key against a checkpoint's calibration. The exit status is 1 when unmarked texts score too high with it."""
+    key = key_ring(keys).load(name)
+    folder, key_check = _key_check(base_model, checkpoint)
+    if key_check.calibration is None:
+        raise CheckpointError(f"Checkpoint {folder.name} has no calibration to check a key against. Make one with: countersign calibrate")
+    health = key_check.calibration.health(key, key_check.nonce_bits)
+    if as_json:
+        about = {"name": name, "ok": health.ok, "distance": health.distance, "length": health.length, "texts": key_check.texts}
+        print_json(about)
+    else:
+        at = f"at {health.length} tokens its p-values are {health.distance:.2f} of the allowed distance from uniform"
+        print(f"Key {name!r} is {'sound' if health.ok else 'not sound'} ({key_check.words}): {at}.")
+        if not health.ok:
+            print("Unmarked texts are taken for its issuer's more often than the threshold says. Create another key for new texts.")
+    if not health.ok:
+        raise typer.Exit(FAILED)
+
+
+def _key_check(base_model: str | None, checkpoint: str | None) -> tuple[Path, KeyCheck]:
+    from models.registry import checkpoint_folder
+
+    folder = checkpoint_folder(base_model, checkpoint)
+    return folder, KeyCheck.of(folder)
 
 
 def list_keys(keys: KeysOption = None, as_json: JsonOption = False) -> None:

@@ -103,8 +103,35 @@ def _show(verdict: Verdict, as_json: bool) -> None:
         common.print_json(verdict)
         return
     print(verdict.verdict.replace("_", " ") + (f": issued by {verdict.issuer}" if verdict.issuer else ""))
-    if verdict.payload:
-        print(f"payload: {verdict.payload}")
-    tried = f"{verdict.candidates} candidates, {verdict.tokens} tokens"
+    if verdict.payload or verdict.payload_bits:
+        print(f"payload: {_payload(verdict.payload, verdict.payload_confidence)}")
+    bits = "".join("?" if bit.value is None else str(bit.value) for bit in verdict.payload_bits or ())
+    if not verdict.payload and bits.strip("?"):
+        print(f"its bits, ? where unsure: {bits}")
+    searched = f", {verdict.windows:,} parts of the text" if verdict.windows else ""
+    tried = f"{_count(verdict.candidates)} candidates, {verdict.tokens:,} tokens{searched}"
     print(f"p-value: {verdict.p_value:.3g} (threshold {verdict.false_positive_rate:g}; {tried})")
+    if verdict.exact_p_value != verdict.p_value:
+        print(f"exact p-value: {verdict.exact_p_value:.3g} (for a key drawn at random)")
+    if verdict.verdict != "marked" and verdict.expected_detection is not None:
+        print(f"expected detection: {_percent(verdict.expected_detection)} of marked texts of this length, unedited")
+    for segment in verdict.segments:
+        has_payload = segment.payload is not None or segment.payload_confidence is not None
+        payload = f", payload {_payload(segment.payload, segment.payload_confidence)}" if has_payload else ""
+        where = f"characters {segment.start}…{segment.end}, {segment.tokens:,} token{'s' * (segment.tokens != 1)}"
+        print(f"segment: {where}, {segment.issuer}{payload}, p-value {segment.p_value:.3g}")
     print(verdict.explanation)
+
+
+def _payload(payload: str | None, confidence: float | None) -> str:
+    sure = "" if confidence is None else f" (confidence {_percent(confidence)})"
+    return (payload or "a message is there but cannot be read") + sure
+
+
+def _percent(share: float) -> str:
+    """Never 100 %, which neither a confidence nor a share of all texts can be."""
+    return "over 99.9 %" if share > 0.999 else f"{100 * share:.3g} %"
+
+
+def _count(candidates: int) -> str:
+    return f"{candidates:,}" if candidates < 10**9 else f"{candidates:.2g}"

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +21,12 @@ from typing import Any
 from watermark.errors import InvalidInput, KeyRingError, UnknownIssuer
 
 SECRET_BYTES = 32
-MAX_PAYLOAD_BITS = 16
+MAX_PAYLOAD_BITS = 64
 FORMAT_VERSION = 1
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 MAX_FILE_BYTES = 64 * 1024
+MAX_DRAWS = 20
+"""Secrets drawn for one key. A sound secret is the rule, so more draws would only hide what is wrong with the check."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,20 @@ class KeyRing:
     def path(self, name: str) -> Path:
         return self.folder / f"{check_name(name)}.json"
 
-    def create(self, name: str, payload_bits: int = 0) -> IssuerKey:
-        """A new key with a fresh secret, stored before it is returned.
+    def create(self, name: str, payload_bits: int = 0, sound: Callable[[IssuerKey], bool] | None = None) -> IssuerKey:
+        """A new key with a fresh secret, stored before it is returned; with `sound`, the first secret drawn that it accepts.
 
-        Raises InvalidInput (name, payload_bits) and KeyRingError (the key exists already, or the folder cannot be written).
+        Raises InvalidInput (name, payload_bits) and KeyRingError (the key exists already, the folder cannot be written, or none of
+        MAX_DRAWS secrets was sound).
         """
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        key = IssuerKey(name, secrets.token_bytes(SECRET_BYTES), payload_bits, created)
+        draws = (IssuerKey(name, secrets.token_bytes(SECRET_BYTES), payload_bits, created) for _ in range(MAX_DRAWS))
+        key = next((drawn for drawn in draws if sound is None or sound(drawn)), None)
+        if key is None:
+            raise KeyRingError(
+                f"None of {MAX_DRAWS} secrets drawn for key {name!r} is sound: unmarked texts would score too high with each. That is "
+                "no bad luck: the checkpoint or its calibration is at fault. Nothing was written."
+            )
         path = self.path(name)
         record = {
             "format_version": FORMAT_VERSION,

@@ -104,7 +104,7 @@ def score(
         of_key = sorted((s for s in samples if s.number % len(keys) == position), key=lambda sample: len(sample.text))
         for first in range(0, len(of_key), VERIFIED_AT_ONCE):
             batch = of_key[first : first + VERIFIED_AT_ONCE]
-            verdicts = model.verify([s.text for s in batch], [key], false_positive_rate=false_positive_rate, detail="public")
+            verdicts = model.verify([s.text for s in batch], [key], false_positive_rate=false_positive_rate)
             scores += [Score(s, v.p_value, v.verdict == "marked", v.tokens) for s, v in zip(batch, verdicts, strict=True)]
             if progress:
                 progress("verifying", len(scores), len(samples))

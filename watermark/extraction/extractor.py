@@ -19,19 +19,13 @@ class Evidence:
     """Evidence of one text, additive over its tokens."""
 
     per_token: np.ndarray
-    """float32 (T, n)."""
+    """float16 (T, n): 2 KiB a token of 1,024 signs; its rounding is a thousandth of what the evidence itself varies by."""
     offsets: list[tuple[int, int]]
     """Characters of each token in the text, length T."""
 
     @property
     def tokens(self) -> int:
         return len(self.per_token)
-
-    def prefix_sums(self) -> np.ndarray:
-        """float64 (T + 1, n): row b minus row a is the evidence of tokens a … b - 1, so any span is one subtraction."""
-        sums = np.zeros((self.tokens + 1, self.per_token.shape[1]))
-        np.cumsum(self.per_token, axis=0, dtype=np.float64, out=sums[1:])
-        return sums
 
     def total(self) -> np.ndarray:
         """float64 (n,): evidence of the whole text."""

@@ -65,7 +65,7 @@ def read_evidence(lm: FrozenLM, extractor: Extractor, texts: Sequence[str], laye
     bodies = [
         [text.original_span(*span) for span in tokens.offsets[tokens.prefix :]] for text, tokens in zip(normalised, tokenised, strict=True)
     ]
-    evidence = [np.zeros((len(body), n), dtype=np.float32) for body in bodies]
+    evidence = [np.zeros((len(body), n), dtype=np.float16) for body in bodies]
     windows = [w for i, tokens in enumerate(tokenised) for w in _windows(i, tokens, lead)]
     windows.sort(key=lambda w: len(w.inputs))
     start = 0

@@ -1,77 +1,135 @@
-"""From the best candidate and its p-value to a verdict in plain words."""
+"""From p-values and what was found to a verdict in plain words."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from watermark.codebook.codewords import Candidate
 from watermark.errors import InvalidInput
-from watermark.statistics.verdict import TokenEvidence, Verdict
+from watermark.statistics.posterior import DecodedPayload
+from watermark.statistics.verdict import Segment, TokenEvidence, Verdict, hexadecimal
 
 MARKED = (
-    "This text carries the mark of issuer {issuer!r}. A text written without that issuer's key would score this high with "
-    "probability {p} (all {candidates} candidates tried are accounted for); the threshold is {rate}. "
+    "This text carries the mark of issuer {issuer!r}{where}. A text written without that issuer's key would score this high with "
+    "probability {p} (everything tried is accounted for: {tried}); the threshold is {rate}. {payload}"
     "It means that part of the wording was drawn with that key. It does not mean that every sentence was: marked text may have "
     "been edited or pasted into other text. Nor does it say who submitted the text, or whether what it says is true."
 )
+ERASED = "A message is in the mark, but it cannot be read with enough confidence, so none is given. "
 NOT_DETECTED = (
     "No mark of the issuers tried was found in {tokens}: a text without any mark scores this high with probability {p}, "
-    "which is not below the threshold of {rate}. It does not mean that a person wrote the text: it may come from another model or "
+    "which is not below the threshold of {rate}.{power} It does not mean that a person wrote the text: it may come from another model or "
     "an issuer not tried, or its mark may have been lost to editing, translation or dilution."
 )
+POWER = " Of marked texts this long, {share} are found when nobody edited them."
 INSUFFICIENT = (
-    "The text is too short to tell: it has {tokens}, and below {min_tokens} even marked text is often not recognised. "
+    "The text is too short to tell: it has {tokens}.{power} "
     "No mark was found (probability {p} without any mark, threshold {rate}), and neither its absence nor its presence follows. "
     "Give a longer text."
 )
+COARSEST = 1e-12
+"""Public answers do not tell p-values below it apart."""
 
 
-def decide(
-    best: Candidate | None,
-    p_value: float,
-    *,
-    false_positive_rate: float,
-    tokens: int,
-    min_tokens: int,
-    candidates: int,
-    evidence: Sequence[TokenEvidence] | None = None,
-) -> Verdict:
-    """The verdict on one text. `p_value` is that of `best`, corrected for all `candidates` tried.
+@dataclass(frozen=True)
+class Findings:
+    """What the tests of one text came to."""
+
+    issuer: str | None
+    """The issuer that the smallest p-value belongs to; None where nothing could be scored (an empty text)."""
+    payload: DecodedPayload | None
+    """Of that issuer; None without payload bits, or when the p-value is not significant."""
+    p_value: float
+    exact_p_value: float
+    tokens: int
+    candidates: int
+    windows: int
+    expected_detection: float | None
+    sufficient: bool
+    """Whether a missing mark means anything at this length."""
+    segments: Sequence[Segment] = ()
+    evidence: Sequence[TokenEvidence] | None = None
+
+
+def decide(found: Findings, false_positive_rate: float, *, public: bool = False) -> Verdict:
+    """The verdict on one text.
 
     Below the false-positive rate the text is `marked`, at any length: a short text pays in its p-value already. Otherwise
-    it is `insufficient_text` when shorter than `min_tokens` tokens, else `not_detected`, and names nobody and nothing.
-    `best` may be None only where nothing could be scored (an empty text: p = 1). `evidence` is kept only with `marked`.
+    it is `insufficient_text` when it is too short, else `not_detected`, and names nobody and nothing. Raises InvalidInput.
+
+    A public answer is coarse: p-values are rounded up to a power of ten (not across the threshold), and confidences, segments and
+    evidence are left out. Nothing in it rewards small changes of a text, so that it is a poor guide to removing or forging marks.
     """
-    if not 0.0 < false_positive_rate < 1.0:
-        raise InvalidInput(f"The false-positive rate must be above 0 and below 1; got {false_positive_rate!r}.")
-    if not 0.0 < p_value <= 1.0:
-        raise InvalidInput(f"A p-value must be above 0 and at most 1; got {p_value!r}.")
-    issuer = payload = None
-    name = "insufficient_text" if tokens < min_tokens else "not_detected"
-    if p_value < false_positive_rate:
-        if best is None:
-            raise InvalidInput("A significant p-value needs the candidate that it belongs to.")
-        name, issuer = "marked", best.issuer
-        payload = f"{best.payload:0{-(-best.payload_bits // 4)}x}" if best.payload_bits else None
+    check_rate(false_positive_rate)
+    for p in (found.p_value, found.exact_p_value):
+        if not 0.0 < p <= 1.0:
+            raise InvalidInput(f"A p-value must be above 0 and at most 1; got {p!r}.")
+    marked = found.p_value < false_positive_rate
+    if marked and found.issuer is None:
+        raise InvalidInput("A significant p-value needs the issuer that it belongs to.")
+    name = "marked" if marked else "not_detected" if found.sufficient else "insufficient_text"
+    message = found.payload if marked else None
+    p_value = _rounded_up(found.p_value, false_positive_rate) if public else found.p_value
     text = {"marked": MARKED, "not_detected": NOT_DETECTED, "insufficient_text": INSUFFICIENT}[name]
     return Verdict(
         verdict=name,
-        issuer=issuer,
-        payload=payload,
+        issuer=found.issuer if marked else None,
+        payload=hexadecimal(message.value, len(message.bits)) if message and message.value is not None else None,
+        payload_confidence=message.confidence if message and not public else None,
+        payload_bits=message.bits if message and not public else None,
         p_value=p_value,
+        exact_p_value=p_value if public else found.exact_p_value,
         false_positive_rate=false_positive_rate,
-        tokens=tokens,
-        candidates=candidates,
+        tokens=found.tokens,
+        candidates=found.candidates,
+        windows=found.windows,
+        expected_detection=found.expected_detection,
         explanation=text.format(
-            issuer=issuer,
-            p=_plain(p_value),
+            issuer=found.issuer,
+            where="" if public else _where(found),
+            p=("at most " if public else "") + _plain(p_value),
             rate=_plain(false_positive_rate),
-            candidates=f"{candidates:,}",
-            tokens=f"{tokens:,} token{'s' * (tokens != 1)}",
-            min_tokens=min_tokens,
+            tried=_tried(found),
+            tokens=_tokens(found.tokens),
+            payload=ERASED if message and message.value is None else "",
+            power="" if found.expected_detection is None else POWER.format(share=_percent(found.expected_detection)),
         ),
-        evidence=tuple(evidence) if evidence is not None and name == "marked" else None,
+        segments=tuple(found.segments) if marked and not public else (),
+        evidence=tuple(found.evidence) if marked and not public and found.evidence is not None else None,
     )
+
+
+def _rounded_up(p: float, false_positive_rate: float) -> float:
+    rounded = min(1.0, max(COARSEST, 10.0 ** math.ceil(math.log10(p) - 1e-12)))
+    return math.nextafter(false_positive_rate, 0.0) if p < false_positive_rate <= rounded else rounded
+
+
+def check_rate(false_positive_rate: float) -> None:
+    if not 0.0 < false_positive_rate < 1.0:
+        raise InvalidInput(f"The false-positive rate must be above 0 and below 1; got {false_positive_rate!r}.")
+
+
+def _where(found: Findings) -> str:
+    own = [segment.tokens for segment in found.segments if segment.issuer == found.issuer]
+    inside = sum(own)
+    if not inside or inside >= 0.9 * found.tokens:
+        return ""
+    passages = "one passage" if len(own) == 1 else f"{len(own)} passages"
+    return f" in {passages} of {inside:,} of its {_tokens(found.tokens)}"
+
+
+def _tried(found: Findings) -> str:
+    candidates = f"{found.candidates:,}" if found.candidates < 10**9 else f"{found.candidates:.1e}"
+    return f"{candidates} candidates" + (f" on the text and {found.windows:,} parts of it" if found.windows else "")
+
+
+def _tokens(count: int) -> str:
+    return f"{count:,} token{'s' * (count != 1)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share < 0.99 else f"{100 * share:.1f} %"
 
 
 def _plain(p: float) -> str:

@@ -49,9 +49,12 @@ Finished = dict[str, Tensor]
 
 
 def write_marked(
-    lm: FrozenLM, pair: WatermarkPair, corpus: Path, spec: FinishedSpec, on_batch: Callable[[int], None]
+    lm: FrozenLM, pair: WatermarkPair, corpus: Path, spec: FinishedSpec, on_batch: Callable[[int], None], strength: float = 1.0
 ) -> tuple[list[str], Tensor]:
-    """Marked continuations of corpus prompts, and the codeword (texts, n) of each: random signs, as any key's are."""
+    """Marked continuations of corpus prompts, and the codeword (texts, n) of each: random signs, as any key's are.
+
+    With `strength` 0 the same prompts are continued without a mark.
+    """
     layers = pair.config.query_layers
     rng = np.random.default_rng([spec.seed, 2])
     source = windows(lm, corpus, FeatureSpec(documents=spec.texts, window=spec.length, query_layers=layers, shard=BATCH), rng)
@@ -62,7 +65,7 @@ def write_marked(
         batch = torch.from_numpy(rng.integers(0, 2, (len(ids), pair.config.n)).astype(np.float32) * 2 - 1)
         uniforms = torch.from_numpy(rng.random((len(ids), spec.length)))
         rows = [Row(row[:prompt].tolist(), sampling, u) for row, u in zip(ids, uniforms, strict=True)]
-        conditioning = Conditioning(batch.to(lm.device), torch.ones(len(ids), device=lm.device))
+        conditioning = Conditioning(batch.to(lm.device), torch.full((len(ids),), strength, device=lm.device))
         texts += [lm.decode(d.ids) for d in decode(lm, pair.embedder, rows, conditioning, layers)]
         signs.append(batch.to(torch.int8))
         on_batch(len(texts))
