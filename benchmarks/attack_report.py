@@ -25,11 +25,13 @@ def tables(report: dict[str, Any]) -> str:
         f"**No marked text seen.** Coherence of a text with itself, {blind['marked']} marked against {blind['unmarked']} unmarked texts: "
         f"AUC {_with(blind['auc'], blind['auc_interval'])}; found at 1 % false alarms "
         f"{_with(blind['found'], blind['found_interval'])}.",
-        "**Forgeries written by the model** (perplexity of the issuer's own texts: "
+        "**Forgeries written by the model** ("
+        + ", ".join(f"{row['texts']} texts: mean z {row['z']:.2f}" for row in report["marks"] if "z" in row)
+        + "; perplexity of a few texts: "
         + ", ".join(f"{row['texts']} {row['perplexity']:.1f}" for row in report["marks"])
         + ")",
         table(
-            ["attacker has", "nonces", "texts seen", "push", "n", "forged", "median p", "mean z", "perplexity"],
+            ["attacker has", "nonces", "texts seen", "push", "n", "forged", "by `verify`", "median p", "mean z", "perplexity"],
             [
                 [
                     r["knowledge"],
@@ -38,9 +40,10 @@ def tables(report: dict[str, Any]) -> str:
                     f"{r['push']:g}",
                     str(r["n"]),
                     _with(r["forged"], r["forged_interval"]),
+                    "–" if r["front_door"] is None else f"{r['front_door']:.3f}",
                     f"{r['median_p']:.0e}",
                     f"{r['z']:.1f}",
-                    f"{r['perplexity']:.1f}",
+                    "–" if r["perplexity"] is None else f"{r['perplexity']:.1f}",
                 ]
                 for r in report["written"]
             ],

@@ -2,8 +2,7 @@
 
     python -m benchmarks.evaluation_page
 
-Reads report.json (`countersign evaluate`), false-positives-*.json (`benchmarks.false_positives`) and marking-cost.json
-(`benchmarks.marking_cost`) in docs/evaluation.
+Reads report.json (`countersign evaluate`) and marking-cost.json (`benchmarks.marking_cost`) in docs/evaluation.
 """
 
 from __future__ import annotations
@@ -54,19 +53,6 @@ def similarity(report: dict[str, Any]) -> str:
     )
 
 
-def false_positives(path: Path) -> str:
-    found = json.loads(path.read_text())
-    rows = []
-    for nominal, rate in found["rates"].items():
-        low, high = rate["interval"]
-        rows.append([nominal, f"{rate['observed']:.2e}", f"{low:.1e} … {high:.1e}"])
-    head = (
-        f"{found['texts']:,} texts of {found['tokens']} tokens ({found['source']}) x {found['keys_per_text']} random keys = "
-        f"{found['verifications']:,} verifications; KS distance of p from uniform {found['ks_distance']:.4f}."
-    )
-    return head + "\n\n" + table(["nominal rate", "observed", "95 % interval (by text)"], rows)
-
-
 def cost(path: Path) -> str:
     found = json.loads(path.read_text())
     ratio, check = found["marked_over_unmarked"], found["self_check_over_unmarked"]["median"]
@@ -98,7 +84,7 @@ def main() -> None:
         quality(report),
         similarity(report),
         "## False positives",
-        *(false_positives(path) for path in sorted(FOLDER.glob("false-positives-*.json"))),
+        "With many fixed keys, by kind of text and length: [docs/calibration](../calibration/README.md).",
         "## Cost of marking",
         cost(FOLDER / "marking-cost.json"),
     ]

@@ -30,7 +30,7 @@ from watermark.statistics.verdict import Verdict
 CASES = ((100, 400), (200, 800), (200, 10_000))
 """Marked tokens, tokens in all."""
 ALONE = (400, 800, 10_000)
-FEW = 40
+FEW = 20
 """Texts of 10,000 tokens: each takes ten seconds to read."""
 BATCH = 8
 

@@ -52,6 +52,7 @@ Source = Literal["generated", "re-signed"]
 FALSE_ALARMS = 0.01
 """At which texts are told apart."""
 PROMPTS = 2000
+PERPLEXITY_TEXTS = 12
 OTHER_SEED = 1_000_003
 
 
@@ -268,11 +269,11 @@ class Run:
 
     def marks(self) -> list[dict[str, Any]]:
         """z of the true codeword, so that it is seen that the texts carry ordinary marks; and how likely they are."""
-        rows = [{"texts": "unmarked", "n": self.preset.unmarked, "perplexity": self._perplexity(self.texts["unmarked"])}]
+        rows: list[dict[str, Any]] = [{"texts": "unmarked", "n": self.preset.unmarked}]
         for name in ("single", "nonces"):
             z = (attacker.directions(self.readings[name].evidence("checkpoint")) * self._signs(name)).sum(axis=1)
-            rows.append({"texts": name, "n": len(z), **_mean(z, self.seed), "perplexity": self._perplexity(self.texts[name])})
-        return rows
+            rows.append({"texts": name, "n": len(z), **_mean(z, self.seed)})
+        return [{**row, "perplexity": self._perplexity(self.texts[row["texts"]])} for row in rows]
 
     def blind(self) -> dict[str, Any]:
         """No marked text seen at all: does a text agree with itself on some codeword?"""
@@ -347,7 +348,8 @@ class Run:
             "median_p": float(np.median(p)),
             "front_door": front_door,
             **_mean(np.array([result[1] for result in results]), self.seed),
-            "perplexity": self._perplexity(texts),
+            # Where the embedder does what it does for the issuer, so does the text.
+            "perplexity": self._perplexity(texts) if forgery.push != 1 or forgery.knowledge == "codes" else None,
         }
 
     def simulated(self) -> list[dict[str, Any]]:
@@ -438,9 +440,11 @@ class Run:
         return rows
 
     def _perplexity(self, texts: Sequence[Written]) -> float:
-        """Of at most 24 of them, under the base model."""
-        chosen = texts[:24]
-        found = likelihoods(self.model.lm, [self.writer.prompt_ids(t.number) for t in chosen], [t.ids for t in chosen])
+        """Of the first few, under the base model: an indication only, because logits of a large vocabulary take long."""
+        chosen = texts[:PERPLEXITY_TEXTS]
+        prompts = [self.writer.prompt_ids(text.number) for text in chosen]
+        _progress(f"measuring perplexity of {chosen[0].collection}", 0, len(chosen))
+        found = likelihoods(self.model.lm, prompts, [text.ids for text in chosen], batch_size=4)
         return float(np.exp(sum(sum(f.nlls) for f in found) / sum(len(f.nlls) for f in found)))
 
 

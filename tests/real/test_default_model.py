@@ -62,6 +62,45 @@ def test_marks_survive_light_editing(real_model, texts):
     assert float(np.median([v.p_value for v in real_model.verify(half, KEYS)])) < 0.05
 
 
+def test_a_marked_passage_in_human_text_is_found_and_placed(real_model, texts, human_passages):
+    """100 marked tokens in some 700, of which the whole-text test alone sees little."""
+    overlaps = []
+    for i, marked in enumerate(texts["marked"][:4]):
+        before, after = " ".join(human_passages[6 * i : 6 * i + 3]), " ".join(human_passages[6 * i + 3 : 6 * i + 6])
+        verdict = real_model.verify([f"{before} {marked} {after}"], KEYS)[0]
+        for segment in verdict.segments:
+            start, end = len(before) + 1, len(before) + 1 + len(marked)
+            common = max(0, min(segment.end, end) - max(segment.start, start))
+            if segment.issuer == KEYS[i].name:
+                overlaps.append(common / (max(segment.end, end) - min(segment.start, start)))
+    assert len(overlaps) >= 3 and float(np.median(overlaps)) > 0.7, overlaps
+
+
+def test_a_message_is_read_back_from_the_text(real_model):
+    """16 bits in 100 tokens: .99 of 200 texts when measured; of six, one may be lost."""
+    key = IssuerKey("messenger", bytes(range(32)), payload_bits=16)
+    sampling = [SamplingSettings(max_new_tokens=100, min_new_tokens=100, seed=i) for i in range(6)]
+    sent = [0xBEEF ^ (i << 4) for i in range(6)]
+    requests = [GenerationRequest(p, s, key, m) for p, s, m in zip(PROMPTS[:6], sampling, sent, strict=True)]
+    results = real_model.generate(requests)
+    verdicts = real_model.verify([r.text for r in results], [key])
+    read = [None if v.payload is None else int(v.payload, 16) for v in verdicts]
+    assert sum(r == m for r, m in zip(read, sent, strict=True)) >= 5
+    assert all(r in (None, m) for r, m in zip(read, sent, strict=True))  # an erasure, never another message
+    assert sum(r.marking.watermark for r in results) >= 5
+
+
+def test_the_shipped_calibration(real_model, texts, human_passages):
+    """It belongs to the weights, fresh keys are sound with it, and reported p-values are never below the exact ones."""
+    assert real_model.calibration is not None
+    rng = np.random.default_rng(0)
+    assert sum(real_model.calibration.health(IssuerKey("k", rng.bytes(32)), real_model.config.nonce_bits).ok for _ in range(20)) >= 18
+    verdicts = real_model.verify([*human_passages, *texts["plain"]], KEYS)
+    assert all(v.p_value >= v.exact_p_value for v in verdicts) and any(v.p_value > v.exact_p_value for v in verdicts)
+    assert real_model.verify(["Far too short to tell."], KEYS)[0].verdict == "insufficient_text"
+    assert all(v.expected_detection is not None and v.expected_detection > 0.9 for v in verdicts)
+
+
 def test_p_values_are_uniform_on_human_text_over_random_keys(real_model, human_passages):
     """60 passages x 100 random keys. The reported p-value is an upper bound that is at most a few per cent high."""
     n = real_model.config.n

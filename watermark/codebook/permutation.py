@@ -1,4 +1,5 @@
-"""A keyed permutation of payloads, so that knowing the payloads of marked texts says nothing about their codewords.
+"""A keyed permutation of payloads: the payload code is public and linear, and without the permutation whoever knows one codeword and its
+payload could write any other payload. With it he cannot choose which payload he forges (docs/secret-safety.md).
 
 A Feistel network with HMAC-SHA256 as round function (Luby and Rackoff, SIAM J. Comput. 17:2, 1988), alternating between the
 halves as FF1 does (NIST SP 800-38G), with its ten rounds; the halves of an odd number of bits differ by one bit.
