@@ -15,6 +15,7 @@ def tables(report: dict[str, Any]) -> str:
     """All numbers of a report as Markdown."""
     settings = report["settings"]
     head = (
+        f"Preset {settings['preset']}: "
         f"{settings['base_model']}, {settings['checkpoint']}, texts of {settings['tokens']} tokens, temperature 1, top-k 64, seed "
         f"{settings['seed']}; a forgery counts at p < {settings['false_positive_rate']:g}, corrected for all nonces; intervals are 95 %. "
         f"{settings['date']}, {report['seconds']:,.0f} s of CPU time."

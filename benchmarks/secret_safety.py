@@ -99,9 +99,9 @@ class Preset:
 PRESETS = {
     "full": Preset(
         tokens=100,
-        unmarked=288,
-        single=288,
-        nonces=512,
+        unmarked=256,
+        single=256,
+        nonces=448,
         aside=64,
         held_out=128,
         batch=64,
@@ -110,7 +110,6 @@ PRESETS = {
             Forgery(0, 1),
             Forgery(0, 2),
             Forgery(0, 4),
-            Forgery(0, 8),
             Forgery(4, 1),
             Forgery(4, 1, push=3.0),
             Forgery(4, 8),

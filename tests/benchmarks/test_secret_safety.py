@@ -42,7 +42,15 @@ def test_report_table_and_plot(tmp_path: Path) -> None:
     assert (tmp_path / "work" / "texts.jsonl").read_bytes() == texts
     assert json.dumps(again) == json.dumps(first)
 
-    settings = {"base_model": "fake", "checkpoint": "fake", "tokens": 24, "seed": 0, "false_positive_rate": 1e-3, "date": "today"}
+    settings = {
+        "preset": "tiny",
+        "base_model": "fake",
+        "checkpoint": "fake",
+        "tokens": 24,
+        "seed": 0,
+        "false_positive_rate": 1e-3,
+        "date": "today",
+    }
     report = json.loads(json.dumps({"settings": settings, "seconds": 1.0, **first}))
     page = tmp_path / "page.md"
     page.write_text(f"Before.\n{MARKS.format('begin')}\nold\n{MARKS.format('end')}\nAfter.\n")
