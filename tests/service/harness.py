@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import pytest
 from fastapi import FastAPI
 
 from service.app import create_app
@@ -19,6 +23,7 @@ from service.runtime import Runtime
 from service.server import Server, server_config
 from service.settings import Settings, build_settings
 from tests.fakes import fake_watermarked_model
+from watermark.codebook import keys
 from watermark.codebook.keys import KeyRing
 
 SMALL: dict[str, Any] = {
@@ -60,7 +65,11 @@ def small_settings(folder: Path, **changes: Any) -> Settings:
     ring = KeyRing(settings.keys)
     for name, bits in PAYLOAD_BITS.items():
         if name not in ring.names():
-            ring.create(name, bits)
+            # The service is shared by the tests of a module, so the secrets that tests/conftest.py makes repeatable come too late.
+            drawn = {**vars(secrets), "token_bytes": lambda size, name=name: hashlib.shake_256(name.encode()).digest(size)}
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(keys, "secrets", SimpleNamespace(**drawn))
+                ring.create(name, bits)
     return settings
 
 
