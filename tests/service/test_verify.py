@@ -79,6 +79,7 @@ def test_an_erased_payload_differs_from_none(served: Served) -> None:
 def test_segments_say_which_passage_is_whose(served: Served) -> None:
     """Two issuers in one text, in code points: each wrote on after what was there."""
     before, between = "🦊 A sentence that nobody marked, nor will. ", "Then the sober report goes on, by hand. "
+    first, text, verdict, segments = "", "", {}, []
     for seed in range(1, 9):  # the fake model has few tokens, and not every text of it can be read
         first = before + _written(served, before, "default", 200, seed)
         text = first + between + _written(served, first + between, "newsroom", 180, seed, payload="2a")
