@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from benchmarks.evaluation_page import table
 from benchmarks.plots import PAYLOADS, false_positive_plot, power_plot
 from models.registry import DEFAULT_BASE_MODEL, default_checkpoint
 from watermark.calibration.file import Calibration, load_calibration
@@ -18,11 +19,6 @@ from watermark.checkpoint import read_config, weights_digest
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "calibration"
 RATE = 1e-3
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
-    return "\n".join(lines) + "\n"
 
 
 def power_section(calibration: Calibration, units: int) -> str:
@@ -83,7 +79,7 @@ def payload_section(report: dict) -> str:
         f"seed {report['seed']}. `recovered`: the likeliest message is the one\nsent, every bit of it (95 % interval). "
         "`stated`: the verdict says so, at p < .001 and a confidence of 95 %; `wrong`: it states another one.\n\n"
         + table(["bits", "tokens", "edit", "n", "recovered", "bit accuracy", "stated", "wrong", "detected"], rows)
-        + "\nConfidence against the share of messages that were right, all cells together:\n\n"
+        + "\n\nConfidence against the share of messages that were right, all cells together:\n\n"
         + table(["confidence", "texts", "mean", "right"], confidence)
     )
 
@@ -105,7 +101,7 @@ def localisation_section(report: dict) -> str:
     return (
         "## Marked passages in human text\n\n"
         + table(["marked tokens", "n", "found at p < .001", "overlap (IoU), median and quartiles"], rows)
-        + "\nHuman text alone, the full verdict (windows included): verifications with p below the rate.\n\n"
+        + "\n\nHuman text alone, the full verdict (windows included): verifications with p below the rate.\n\n"
         + table(["tokens", "texts", "verifications", *(f"p < {rate}" for rate in report["alone"][0]["below"])], alone)
     )
 
@@ -117,7 +113,7 @@ def issuers_section(report: dict) -> str:
         f"{report['named_rightly']} of {report['texts']} marked texts\n"
         "of 200 tokens named their issuer at p < .001 corrected for all of them. Testing takes "
         f"{report['seconds_per_text']:.2f} s per text after\nreading it, {report['ratio']:.0f} times as long as against one issuer; "
-        f"expanding the keys takes {report['expanding_seconds']:.1f} s, once per set of keys.\n"
+        f"expanding the keys takes {report['expanding_seconds']:.1f} s, once per set of keys."
     )
 
 
@@ -139,13 +135,13 @@ def main() -> None:
     units = 2**config.nonce_bits
     power_plot(calibration.power, units, RATE, FOLDER / "power.png")
     parts = [
-        "# Calibration of the shipped checkpoint\n\nWritten by `python -m benchmarks.calibration_page`; do not edit.\n",
+        "# Calibration of the shipped checkpoint\n\nWritten by `python -m benchmarks.calibration_page`; do not edit.",
         f"Checkpoint {folder.name}. Unmarked texts by kind and length in tokens: "
         + "; ".join(
             f"{kind} {', '.join(f'{count} of {length}' for length, count in counts.items() if count)}"
             for kind, counts in calibration.made["texts"].items()  # type: ignore[attr-defined]
         )
-        + ".\n",
+        + ".",
         power_section(calibration, units),
     ]
     for name, section in SECTIONS.items():
@@ -154,7 +150,7 @@ def main() -> None:
             parts.append(section(report))
             if name == "false-positives.json":
                 false_positive_plot(report["cells"], FOLDER / "false-positives.png")
-    (FOLDER / "README.md").write_text("\n".join(parts))
+    (FOLDER / "README.md").write_text("\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":

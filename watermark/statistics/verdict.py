@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from watermark.statistics.posterior import DecodedPayload, PayloadBit
+from watermark.statistics.posterior import PayloadBit
 
 VerdictName = Literal["marked", "not_detected", "insufficient_text"]
 
@@ -74,6 +74,3 @@ class Verdict:
 def hexadecimal(payload: int, payload_bits: int) -> str:
     """A payload with as many digits as its bits need."""
     return f"{payload:0{-(-payload_bits // 4)}x}"
-
-
-__all__ = ["DecodedPayload", "PayloadBit", "Segment", "TokenEvidence", "Verdict", "VerdictName", "hexadecimal"]
