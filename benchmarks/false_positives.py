@@ -1,6 +1,6 @@
 """How often unmarked text is called marked: many texts of several kinds and lengths, each against many fixed keys.
 
-    python -m benchmarks.false_positives --texts KIND=FILE… --work FOLDER [--keys 64] [--seed 0] [--out REPORT.json]
+    python -m benchmarks.false_positives --texts KIND=FILE… --work FOLDER [--keys 64] [--seed 0]
 
 FILE holds JSON lines with a "text", and an "id" where several come from one document; records with "marked": true are skipped, so
 an evaluation's texts.jsonl can be given. Texts that the checkpoint's calibration has seen are left out. The kind `repetitive` is
@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.plots import false_positive_plot
 from models.registry import DEFAULT_BASE_MODEL, default_checkpoint, load_base_model
 from watermark.calibration.file import Calibration, fingerprint, load_calibration
 from watermark.calibration.null import Lean
@@ -157,7 +156,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--keys", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=None, help="Report; a plot of the same name is drawn beside it.")
     options = parser.parse_args()
     folder = default_checkpoint(DEFAULT_BASE_MODEL)
     config = read_config(folder)
@@ -177,12 +175,7 @@ def main() -> None:
         cells += measure(found, texts, calibration, signs, options.seed)
     sources = {kind: Path(path).name for kind, _, path in (item.partition("=") for item in options.texts)}
     report = {"seed": options.seed, "sources": sources, "keys": len(keys), "keys_refused": refused, "cells": cells}
-    text = json.dumps(report, indent=2)
-    if options.out:
-        options.out.write_text(text + "\n")
-        false_positive_plot(cells, options.out.with_suffix(".png"))
-    else:
-        print(text)
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
