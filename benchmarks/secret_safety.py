@@ -22,16 +22,28 @@ import platform
 import sys
 import time
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks import attacker, oracle
+from benchmarks.attack_data import (
+    Issuer,
+    Material,
+    Sample,
+    best_p_value,
+    drawing,
+    forging_share,
+    interval,
+    mean_z,
+    question_counts,
+)
+from benchmarks.attack_presets import PRESETS, Forgery, Knowledge, Preset, Source
 from benchmarks.attack_report import plot, put_into, tables
 from benchmarks.attacker import Floats, Prior, Rng
 from benchmarks.forging import CodesEmbedder, EagerEmbedder, Reading, Writer, Written, read
@@ -43,145 +55,13 @@ from watermark.evaluation.quality import likelihoods
 from watermark.evaluation.records import Prompt, draw_prompts, file_digest, last_tokens, read_prompts
 from watermark.pair import build_pair
 from watermark.pipeline import FALSE_POSITIVE_RATE, WatermarkedModel
-from watermark.statistics.correction import sidak
-from watermark.statistics.intervals import bootstrap_mean, clopper_pearson
-from watermark.statistics.rademacher import RademacherTail
+from watermark.statistics.intervals import clopper_pearson
 
-Knowledge = Literal["checkpoint", "codes"]
-Source = Literal["generated", "re-signed"]
 FALSE_ALARMS = 0.01
 """At which texts are told apart."""
 PROMPTS = 2000
 PERPLEXITY_TEXTS = 12
 OTHER_SEED = 1_000_003
-
-
-@dataclass(frozen=True)
-class Forgery:
-    """Forgeries to write: from how many texts of an issuer with 2^nonce_bits codewords, knowing what, pushing how hard."""
-
-    nonce_bits: int
-    texts: int
-    push: float = 1.0
-    knowledge: Knowledge = "checkpoint"
-    source: Source = "generated"
-
-    @property
-    def name(self) -> str:
-        return f"forged-{self.knowledge}-{self.source}-{self.nonce_bits}-{self.texts}-{self.push:g}"
-
-
-@dataclass(frozen=True)
-class Preset:
-    tokens: int
-    unmarked: int
-    single: int
-    """Marked texts with one codeword."""
-    nonces: int
-    """Marked texts with the checkpoint's nonces."""
-    aside: int
-    """Texts of each of the three kinds that stand for the attacker's own."""
-    held_out: int
-    """Texts of each of the three kinds to be told apart, or to simulate forgeries from."""
-    batch: int
-    forged: int
-    forgeries: tuple[Forgery, ...]
-    counts: tuple[int, ...]
-    simulated_bits: tuple[int, ...]
-    trials: int
-    resamples: int
-    guesses: int
-    questions: int
-    asking: int
-    """Attacks on a verifier's answers, each with a fresh key."""
-
-
-PRESETS = {
-    "full": Preset(
-        tokens=100,
-        unmarked=256,
-        single=256,
-        nonces=448,
-        aside=64,
-        held_out=128,
-        batch=64,
-        forged=48,
-        forgeries=(
-            Forgery(0, 1),
-            Forgery(0, 2),
-            Forgery(0, 4),
-            Forgery(4, 1),
-            Forgery(4, 1, push=3.0),
-            Forgery(4, 8),
-            Forgery(4, 32),
-            Forgery(8, 1, push=3.0, source="re-signed"),
-            Forgery(0, 256, knowledge="codes", source="re-signed"),
-        ),
-        counts=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
-        simulated_bits=(0, 4, 6, 8, 12),
-        trials=32,
-        resamples=300,
-        guesses=64,
-        questions=10_000,
-        asking=32,
-    ),
-    "small": Preset(
-        tokens=60,
-        unmarked=32,
-        single=32,
-        nonces=32,
-        aside=12,
-        held_out=8,
-        batch=32,
-        forged=4,
-        forgeries=(Forgery(0, 4), Forgery(4, 1, push=3.0), Forgery(0, 8, knowledge="codes", source="re-signed")),
-        counts=(1, 4, 16, 64),
-        simulated_bits=(0, 4, 8),
-        trials=4,
-        resamples=50,
-        guesses=8,
-        questions=2000,
-        asking=4,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Issuer:
-    """Real marked texts of one issuer: evidence (m, n) as a verifier sees it, and the codeword (2^nonce_bits, n) of each."""
-
-    evidence: Floats
-    nonces: np.ndarray
-    book: Floats
-
-
-@dataclass(frozen=True)
-class Material:
-    """What one attacker has to work with; evidence in the attacker's view, except `verified`."""
-
-    prior: Prior
-    issuers: dict[int, Issuer]
-    """By nonce bits."""
-    signed: Floats
-    """(p, n) cleaned directions of marked texts times their signs, to be re-signed."""
-    held_out: Floats
-    """(h, n) the same of other texts."""
-    verified: Floats
-    """(h, n) directions of these in the verifier's view, not cleaned, times their signs."""
-    unmarked: Floats
-    """(u, n) cleaned directions."""
-
-    @property
-    def n(self) -> int:
-        return self.signed.shape[1]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Texts an attacker got hold of: cleaned directions (m, n), and the issuer's codewords, which the attacker does not know."""
-
-    units: Floats
-    book: Floats
 
 
 class Run:
@@ -271,7 +151,7 @@ class Run:
         rows: list[dict[str, Any]] = [{"texts": "unmarked", "n": self.preset.unmarked}]
         for name in ("single", "nonces"):
             z = (attacker.directions(self.readings[name].evidence("checkpoint")) * self._signs(name)).sum(axis=1)
-            rows.append({"texts": name, "n": len(z), **_mean(z, self.seed)})
+            rows.append({"texts": name, "n": len(z), **mean_z(z, self.seed)})
         return [{**row, "perplexity": self._perplexity(self.texts[row["texts"]])} for row in rows]
 
     def blind(self) -> dict[str, Any]:
@@ -288,7 +168,7 @@ class Run:
         background = attacker.directions(codes[1]).mean(axis=0)
         z = (attacker.directions(codes[0][:count], background) * signs).sum(axis=1)
         rows: list[dict[str, Any]] = [{"pair": "the issuer's", **self._guess(self.readings["single"], self.readings["unmarked"], signs)}]
-        rows.append({"pair": "none, token codes alone", "n": count, **_mean(z, self.seed)})
+        rows.append({"pair": "none, token codes alone", "n": count, **mean_z(z, self.seed)})
         for name, seed in (("untrained, with the seed of the issuer's", 0), ("untrained, with another seed", OTHER_SEED)):
             pair = build_pair(self.model.config, self.model.lm, seed)
             pair.normaliser.fit(self._states([text.text for text in self.texts["unmarked"][: min(count, 16)]]))
@@ -305,7 +185,7 @@ class Run:
         z = (attacker.directions(marked.evidence("checkpoint")[:count]) * signs).sum(axis=1)
         blind = (marked.coherence[:count], unmarked.coherence[:count])
         found = attacker.separation(*blind, FALSE_ALARMS, self.seed, self.preset.resamples)
-        return {"n": count, **_mean(z, self.seed), "auc": found.auc, "auc_interval": found.auc_interval}
+        return {"n": count, **mean_z(z, self.seed), "auc": found.auc, "auc_interval": found.auc_interval}
 
     @torch.inference_mode()
     def _states(self, texts: Sequence[str]) -> torch.Tensor:
@@ -332,7 +212,7 @@ class Run:
         kind = CodesEmbedder if forgery.knowledge == "codes" else EagerEmbedder
         texts = self.writer.write(forgery.name, numbers, signs, kind(self.model, forgery.push))
         evidence = read(self.model, [t.text for t in texts], self.work, forgery.name, _progress).evidence("checkpoint")
-        results = [_verify(e, drawn(text.number).book) for e, text in zip(evidence, texts, strict=True)]
+        results = [best_p_value(e, drawn(text.number).book) for e, text in zip(evidence, texts, strict=True)]
         front_door = None
         if forgery.source == "generated" and forgery.nonce_bits == self.bits:
             verdicts = self.model.verify([text.text for text in texts], [self.key], detail="public")
@@ -346,7 +226,7 @@ class Run:
             "forged_interval": clopper_pearson(forged, len(p)),
             "median_p": float(np.median(p)),
             "front_door": front_door,
-            **_mean(np.array([result[1] for result in results]), self.seed),
+            **mean_z(np.array([result[1] for result in results]), self.seed),
             # Where the embedder does what it does for the issuer, so does the text.
             "perplexity": self._perplexity(texts) if forgery.push != 1 or forgery.knowledge == "codes" else None,
         }
@@ -399,7 +279,7 @@ class Run:
             "trials": trials,
             "z": float(np.mean(z)),
             # Without a pair no forgery follows from signs as simulated here: the written rows say what codes alone can do.
-            **({"forged": float(np.mean(forged)), "forged_interval": _interval(forged, self.seed)} if knowledge == "checkpoint" else {}),
+            **({"forged": float(np.mean(forged)), "forged_interval": interval(forged, self.seed)} if knowledge == "checkpoint" else {}),
             "from_unmarked": told_from(unmarked),
             "from_other_issuers": told_from(others),
         }
@@ -419,11 +299,11 @@ class Run:
                 for trial in range(self.preset.asking):
                     rng = np.random.default_rng([self.seed, 5, bits, trial])
                     book = rng.choice([-1.0, 1.0], size=(2**bits, material.n))
-                    segment = _drawing(segments, rng)
+                    segment = drawing(segments, rng)
                     climbed = oracle.climb(oracle.Oracle(book, answers), segment, rng, self.preset.questions)
                     climbs.append(climbed.asked if climbed.marked else None)
                     text = material.issuers[0].evidence[trial % len(material.issuers[0].evidence)] * material.issuers[0].book[0]
-                    forges = _forging(book, material.verified, needed)
+                    forges = forging_share(book, material.verified, needed)
                     question = oracle.Oracle(book, answers)
                     limit = self.preset.questions // 2
                     recoveries.append(oracle.recover(question, segment, text * book[0], forges, rng, share=0.5, limit=limit))
@@ -432,8 +312,8 @@ class Run:
                         "nonce_bits": bits,
                         "answers": answers,
                         "attacks": self.preset.asking,
-                        "climb": _questions(climbs, self.preset.questions),
-                        "recover": _questions(recoveries, self.preset.questions // 2),
+                        "climb": question_counts(climbs, self.preset.questions),
+                        "recover": question_counts(recoveries, self.preset.questions // 2),
                     }
                 )
         return rows
@@ -445,46 +325,6 @@ class Run:
         _progress(f"measuring perplexity of {chosen[0].collection}", 0, len(chosen))
         found = likelihoods(self.model.lm, prompts, [text.ids for text in chosen], batch_size=4)
         return float(np.exp(sum(sum(f.nlls) for f in found) / sum(len(f.nlls) for f in found)))
-
-
-def _verify(evidence: Floats, book: Floats) -> tuple[float, float]:
-    """Corrected p-value and z of the best codeword."""
-    best = float((book @ evidence).max())
-    return sidak(float(RademacherTail(evidence).pvalue(best)), len(book)), best / float(np.linalg.norm(evidence))
-
-
-def _drawing(segments: Floats, rng: Rng) -> Callable[[], Floats]:
-    return lambda: segments[rng.integers(len(segments))]
-
-
-def _forging(book: Floats, own: Floats, needed: Floats) -> Callable[[Floats], float]:
-    def share(signs: Floats) -> float:
-        truth = book[int((book @ np.sign(signs)).argmax())]
-        return float((attacker.simulated_forgery(signs, truth, own) > needed).mean())
-
-    return share
-
-
-def _mean(values: Floats, seed: int) -> dict[str, Any]:
-    return {"z": float(values.mean()), "z_interval": _interval(values, seed)}
-
-
-def _interval(values: Any, seed: int) -> tuple[float, float]:
-    return bootstrap_mean(values, range(len(values)), seed=seed)
-
-
-def _questions(counts: Sequence[int | None], limit: int) -> dict[str, Any]:
-    """Median and quartiles; attacks that did not end count as taking longer than any that did (None: beyond the limit)."""
-    ordered = sorted(limit + 1 if count is None else count for count in counts)
-    picks = {"median": 0.5, "lower_quartile": 0.25, "upper_quartile": 0.75}
-    values = {name: ordered[int(share * (len(ordered) - 1))] for name, share in picks.items()}
-    ended = sum(count is not None for count in counts)
-    return {
-        **{name: value if value <= limit else None for name, value in values.items()},
-        "ended": ended / len(counts),
-        "ended_interval": clopper_pearson(ended, len(counts)),
-        "limit": limit,
-    }
 
 
 def _progress(stage: str, done: int, total: int) -> None:

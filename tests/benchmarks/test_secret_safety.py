@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.attack_presets import Forgery, Preset
 from benchmarks.attack_report import MARKS, plot, put_into, tables
-from benchmarks.secret_safety import Forgery, Preset, Run
+from benchmarks.secret_safety import Run
 from tests.fakes import fake_watermarked_model
 from watermark.evaluation.generation import WorkFolder
 from watermark.evaluation.records import Prompt
