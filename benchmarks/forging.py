@@ -122,13 +122,11 @@ class Writer:
     def _decode(self, numbers: Sequence[int], signs: Sequence[Floats | None], embedder: Embedder) -> list[list[int]]:
         sampling = SamplingSettings(max_new_tokens=self.tokens, min_new_tokens=self.tokens, seed=None)
         draws = [np.random.default_rng(text_seed(self.seed, number)).random(self.tokens) for number in numbers]
-        rows = [Row(self.prompt_ids(number), sampling, torch.from_numpy(u)) for number, u in zip(numbers, draws, strict=True)]
-        n = self.model.config.n
-        table = np.stack([np.ones(n) if row is None else row for row in signs]).astype(np.float32)
-        strength = torch.tensor([0.0 if row is None else 1.0 for row in signs], device=self.model.lm.device)
-        conditioning = Conditioning(torch.from_numpy(table).to(self.model.lm.device), strength)
-        decoded = decode(self.model.lm, embedder, rows, conditioning, self.model.config.query_layers)
-        return [row.ids for row in decoded]
+        rows = [
+            Row(self.prompt_ids(number), sampling, torch.from_numpy(u), None if row is None else torch.from_numpy(row.astype(np.float32)))
+            for number, u, row in zip(numbers, draws, signs, strict=True)
+        ]
+        return [row.ids for row in decode(self.model.lm, embedder, rows, self.model.config.query_layers)]
 
 
 def read(model: WatermarkedModel, texts: Sequence[str], work: WorkFolder, name: str, progress: Progress) -> Reading:

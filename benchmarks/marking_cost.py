@@ -18,7 +18,6 @@ import torch
 from models.registry import DEFAULT_BASE_MODEL, default_checkpoint, load_base_model
 from watermark.codebook.codewords import codeword
 from watermark.codebook.keys import IssuerKey
-from watermark.embedding.embedder import Conditioning
 from watermark.pipeline import WatermarkedModel
 from watermark.sampling.decode import Row, decode
 from watermark.sampling.requests import SamplingSettings
@@ -30,12 +29,12 @@ def run(model: WatermarkedModel, batch: int, tokens: int, strength: float) -> tu
     """CPU seconds of one batch, and its texts."""
     ids = model.lm.tokenize(PROMPT).ids
     sampling = SamplingSettings(max_new_tokens=tokens, min_new_tokens=tokens)
-    rows = [Row(ids, sampling, torch.from_numpy(np.random.default_rng(i).random(tokens))) for i in range(batch)]
-    keys = [IssuerKey(f"issuer-{i}", bytes([i + 1]) * 32) for i in range(batch)]
-    signs = np.stack([codeword(key, 0, 0, model.config.nonce_bits, model.config.n) for key in keys]).astype(np.float32)
-    conditioning = Conditioning(torch.from_numpy(signs), torch.full((batch,), strength))
+    rows = []
+    for i in range(batch):
+        signs = codeword(IssuerKey(f"issuer-{i}", bytes([i + 1]) * 32), 0, 0, model.config.nonce_bits, model.config.n)
+        rows.append(Row(ids, sampling, torch.from_numpy(np.random.default_rng(i).random(tokens)), torch.from_numpy(signs), strength))
     start = time.process_time()
-    decoded = decode(model.lm, model.pair.embedder, rows, conditioning, model.config.query_layers)
+    decoded = decode(model.lm, model.pair.embedder, rows, model.config.query_layers)
     return time.process_time() - start, [model.lm.decode(row.ids) for row in decoded]
 
 

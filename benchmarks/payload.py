@@ -18,6 +18,7 @@ import json
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,10 @@ def written(model: WatermarkedModel, prompts: Sequence[str], bits: int, path: Pa
     ]
     texts = {record["number"]: record["text"] for record in read_records(path)} if path.exists() else {}
     missing = [i for i in range(len(prompts)) if i not in texts]
-    sampling = {"max_new_tokens": LENGTHS[bits], "min_new_tokens": LENGTHS[bits]}
+    sampling = SamplingSettings(max_new_tokens=LENGTHS[bits], min_new_tokens=LENGTHS[bits])
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
-        requests = [GenerationRequest(prompts[i], SamplingSettings(**sampling, seed=i), ring[i % KEYS], payloads[i]) for i in batch]
+        requests = [GenerationRequest(prompts[i], replace(sampling, seed=i), ring[i % KEYS], payloads[i]) for i in batch]
         results = model.generate(requests)
         with path.open("a", encoding="utf-8") as file:
             for i, result in zip(batch, results, strict=True):

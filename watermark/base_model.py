@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from watermark.errors import BaseModelError
+from watermark.half_precision import halved, pays_off
 
 LAYER_LISTS = ("layers", "h", "blocks")
 """Where architectures keep their decoder layers: Llama/Gemma/Qwen/Mistral/Phi/NeoX, GPT-2/Bloom/Falcon, MPT."""
@@ -55,6 +56,7 @@ class FrozenLM:
         self.context_size: int = getattr(text_config, "max_position_embeddings", 2048)
         self.model_type: str = model.config.model_type
         self._trunks: dict[int, nn.Module] = {}
+        self._quick_trunks: dict[int, nn.Module] = {}
 
     @property
     def device(self) -> torch.device:
@@ -120,13 +122,22 @@ class FrozenLM:
             self._trunks[depth] = trunk
         return self._trunks[depth]
 
+    def _quick_trunk(self, depth: int) -> nn.Module:
+        if self.device.type != "cpu" or self.token_embeddings.dtype != torch.float32 or not pays_off():
+            return self.trunk(depth)
+        if depth not in self._quick_trunks:
+            self._quick_trunks[depth] = halved(self.trunk(depth))
+        return self._quick_trunks[depth]
+
     @torch.inference_mode()
-    def trunk_states(self, ids: Tensor, mask: Tensor, layers: tuple[int, ...]) -> Tensor:
+    def trunk_states(self, ids: Tensor, mask: Tensor, layers: tuple[int, ...], *, quick: bool = False) -> Tensor:
         """Hidden states of right-padded `ids` (batch, time) at `layers`, stacked: (batch, time, len(layers), hidden).
 
-        Layer 0 is the token embedding, layer l the state after l decoder layers.
+        Layer 0 is the token embedding, layer l the state after l decoder layers. `quick` takes half-precision products where the CPU
+        has them (`watermark.half_precision`).
         """
-        output = self.trunk(max(layers))(input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=list(layers))
+        trunk = self._quick_trunk(max(layers)) if quick else self.trunk(max(layers))
+        output = trunk(input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=list(layers))
         return torch.stack([output.hidden_states[layer] for layer in layers], dim=2)
 
     def tokenizer_digest(self) -> str:

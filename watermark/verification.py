@@ -70,6 +70,7 @@ class Verifier:
         message = self._payload(winner, total, evidence, parts) if marked and winner.payload_bits else None
         found = Findings(
             issuer=winner.issuer if evidence.tokens else None,
+            key_version=winner.version if evidence.tokens else None,
             payload=message,
             p_value=p_value,
             exact_p_value=exact,
@@ -102,7 +103,7 @@ class Verifier:
         return self._decoded(winner, sum((_span_total(evidence, span) for span in own), np.zeros_like(total)) if own else total)
 
     def _decoded(self, candidate: Candidate, total: np.ndarray) -> DecodedPayload:
-        payloads, statistics = self.book.rivals(total, candidate.issuer)
+        payloads, statistics = self.book.rivals(total, candidate.issuer, candidate.version)
         return decode_payload(total, payloads, statistics, payload_bits=candidate.payload_bits, units=2**self.book.nonce_bits)
 
     def _segments(self, evidence: Evidence, parts: SpanSearch) -> list[Segment]:
@@ -135,7 +136,8 @@ def _row(best: Best, i: int) -> _Whole:
 
 def _segment(start: int, end: int, tokens: int, candidate: Candidate, message: DecodedPayload | None, p_value: float) -> Segment:
     payload = hexadecimal(message.value, candidate.payload_bits) if message and message.value is not None else None
-    return Segment(start, end, tokens, candidate.issuer, payload, message.confidence if message else None, p_value)
+    confidence = message.confidence if message else None
+    return Segment(start, end, tokens, candidate.issuer, candidate.version, payload, confidence, p_value)
 
 
 def _span_total(evidence: Evidence, span: MarkedSpan) -> np.ndarray:

@@ -115,7 +115,7 @@ def test_an_erased_payload_is_said_to_be_one(run: Run) -> None:
 
 def test_single_bits_are_shown_where_the_message_is_erased(capsys: pytest.CaptureFixture[str]) -> None:
     bits = tuple(PayloadBit(value, 0.97 if value is not None else 0.6) for value in (1, 0, None, 1))
-    found = Findings("demo", DecodedPayload(None, 0.6, bits), 1e-5, 1e-5, 60, 256, 0, None, True)
+    found = Findings("demo", 1, DecodedPayload(None, 0.6, bits), 1e-5, 1e-5, 60, 256, 0, None, True)
     _show(decide(found, 1e-3), as_json=False)
     assert capsys.readouterr().out.splitlines()[1:3] == [
         "payload: a message is there but cannot be read (confidence 60 %)",

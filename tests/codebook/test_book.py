@@ -21,9 +21,13 @@ def key(name: str, bits: int = 0) -> IssuerKey:
     return IssuerKey(name, name.encode().ljust(32, b"."), bits)
 
 
+def rotated(name: str, version: int, bits: int = 0) -> IssuerKey:
+    return IssuerKey(name, f"{name} {version}".encode().ljust(32, b"."), bits, version=version)
+
+
 def everything(keys: list[IssuerKey], nonce_bits: int) -> list[tuple[Candidate, np.ndarray]]:
     return [
-        (Candidate(k.name, p, k.payload_bits, q), codeword(k, p, q, nonce_bits, N).astype(float))
+        (Candidate(k.name, p, k.payload_bits, q, k.version), codeword(k, p, q, nonce_bits, N).astype(float))
         for k in keys
         for p, q in itertools.product(range(2**k.payload_bits), range(2**nonce_bits))
     ]
@@ -80,6 +84,20 @@ def test_rivals_contain_the_message_first(bits: int) -> None:
     assert statistics[top] == pytest.approx(float(codeword(k, 200, 1, 2, 1024) @ total), rel=1e-5)
 
 
+@pytest.mark.parametrize("bits", [(0, 0), (8, 8), (0, 16)])
+def test_the_versions_of_one_issuer_are_told_apart(bits: tuple[int, int]) -> None:
+    keys = [rotated("a", version, size) for version, size in enumerate(bits, start=1)]
+    book = Codebook(keys, 2, 1024)
+    assert book.units == 8
+    for k in keys:
+        payload = 2**k.payload_bits - 1
+        total = codeword(k, payload, 3, 2, 1024) / 2 + np.random.default_rng(0).normal(size=1024)
+        assert book.best(total[None]).candidates == [Candidate("a", payload, k.payload_bits, 3, k.version)]
+        if k.payload_bits:
+            payloads, statistics = book.rivals(total, "a", k.version)
+            assert payloads[int(np.argmax(statistics))] == payload
+
+
 def test_trials_count_what_a_candidate_competed_with() -> None:
     book = Codebook([key("a"), key("b", 8)], 3, N)
     assert book.trials(Candidate("a", 0, 0, 0)) == 16
@@ -89,8 +107,10 @@ def test_trials_count_what_a_candidate_competed_with() -> None:
 def test_books_that_cannot_be() -> None:
     with pytest.raises(InvalidInput, match="No issuer keys"):
         Codebook([], 4, N)
-    with pytest.raises(InvalidInput, match="twice: a"):
+    with pytest.raises(InvalidInput, match=r"twice: a \(key version 1\)"):
         Codebook([key("a"), key("a")], 4, N)
+    with pytest.raises(InvalidInput, match=r"twice: b \(key version 3\)\."):
+        Codebook([key("a"), rotated("b", 3), rotated("b", 2), rotated("b", 3)], 4, N)
     with pytest.raises(InvalidInput, match="needs codewords"):
         Codebook([key("a", 64)], 4, 64)
     with pytest.raises(InvalidInput, match="nonce_bits"):

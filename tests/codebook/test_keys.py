@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from watermark.codebook.keys import IssuerKey, KeyRing
+from watermark.codebook.keys import IssuerKey, KeyRing, draw_key
 from watermark.errors import CountersignError, InvalidInput, KeyRingError, UnknownIssuer
 
 
@@ -212,6 +212,17 @@ def test_the_secret_never_shows(ring: KeyRing) -> None:
         shown.append(str(caught.value) + repr(caught.value))
     for text in shown:
         assert key.secret.hex() not in text and repr(key.secret)[2:-1] not in text
+
+
+@pytest.mark.parametrize("version", [0, 10_000, -1, True, "1", 1.0])
+def test_versions_that_cannot_be(version: object) -> None:
+    with pytest.raises(InvalidInput, match=r"version of key 'demo' must be 1 … 9999"):
+        IssuerKey("demo", bytes(32), version=version)  # type: ignore[arg-type]
+
+
+def test_a_stored_key_is_version_one(ring: KeyRing) -> None:
+    assert ring.create("demo").version == ring.load("demo").version == 1
+    assert draw_key("demo", version=7).version == 7
 
 
 def test_a_key_is_a_value(ring: KeyRing) -> None:

@@ -129,6 +129,24 @@ def test_none_and_refusals() -> None:
         fake_watermarked_model().verdicts([], [PLAIN], false_positive_rate=0.0)
 
 
+@pytest.mark.parametrize("detail", ["full", "public"])
+def test_the_verdict_says_which_key_of_a_rotated_issuer(detail: Detail) -> None:
+    """Also with payloads, of other lengths before and after the rotation."""
+    first, second = IssuerKey("acme", b"5" * 32, 8), IssuerKey("acme", b"6" * 32, 16, version=2)
+    for key, payload in ((first, 0x2A), (second, 0xBEEF)):
+        found = verify(evidence((300, word(key, payload)), strength=0.04), PLAIN, first, second, detail=detail)
+        assert (found.issuer, found.key_version, found.payload) == ("acme", key.version, f"{payload:0{key.payload_bits // 4}x}")
+        assert {(s.issuer, s.key_version) for s in found.segments} <= {("acme", key.version)}
+    unmarked = verify(evidence((300, None)), first, second, detail=detail)
+    assert (unmarked.issuer, unmarked.key_version) == (None, None)
+
+
+def test_a_text_with_marks_of_two_versions() -> None:
+    first, second = IssuerKey("acme", b"5" * 32), IssuerKey("acme", b"6" * 32, version=2)
+    found = verify(evidence((200, word(first)), (200, None), (200, word(second)), strength=0.04), first, second)
+    assert [(s.issuer, s.key_version) for s in found.segments] == [("acme", 1), ("acme", 2)]
+
+
 def test_several_generations_of_one_issuer_in_one_text() -> None:
     """Each has its own nonce, so none of them speaks for the whole; pasted together they are found one by one."""
     pasted = evidence((200, word(PLAIN, nonce=1)), (200, word(PLAIN, nonce=2)), (200, word(PLAIN, nonce=3)), strength=0.03)

@@ -2,47 +2,135 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
 import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tests.fakes import fake_lm, fake_watermarked_model
+from watermark.base_model import FrozenLM
 from watermark.codebook.codewords import codeword
 from watermark.codebook.keys import IssuerKey
 from watermark.embedding.embedder import Conditioning
 from watermark.embedding.repeats import ContextMemory
-from watermark.sampling import decode as loop
+from watermark.sampling import cache, prefill
 from watermark.sampling.candidates import BatchSettings, select_candidates
+from watermark.sampling.decode import Row, RunningBatch, decode
 from watermark.sampling.requests import SamplingSettings
 
-PROMPTS = ["short", "a prompt that is rather longer", "x"]
 SETTINGS = SamplingSettings(max_new_tokens=12, min_new_tokens=12)
 
 
+def row(prompt: str, draw: int, settings: SamplingSettings = SETTINGS, key: IssuerKey | None = None) -> Row:
+    signs = torch.from_numpy(codeword(key, 0, 0, 4, fake_watermarked_model().config.n)) if key else None
+    uniforms = torch.rand(settings.max_new_tokens, generator=torch.Generator().manual_seed(draw)).double()
+    return Row(fake_lm().tokenize(prompt).ids, settings, uniforms, signs)
+
+
+class Recording(RunningBatch):
+    """Keeps the logits and states of every step, by row."""
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self.seen: dict[Row, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+
+    def _forward(self):
+        logits, states = super()._forward()
+        for place, each in enumerate(self.rows):
+            self.seen.setdefault(each, []).append((logits[place].clone(), states[place]))
+        return logits, states
+
+
 @torch.inference_mode()
-def test_cached_decoding_equals_the_full_forward(monkeypatch):
-    """Logits and query states of every step, rows padded on the left, prompt prefilled in chunks."""
-    monkeypatch.setattr(loop, "PREFILL_CHUNK", 4)
-    lm, layers = fake_lm(), (0, 1, 2)
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    advance = loop._advance
+@pytest.mark.parametrize("window", [None, 6])
+def test_joining_and_leaving_rows_see_what_the_full_forward_sees(monkeypatch, window):
+    """Logits and query states of every step of rows that come, stop and are taken out at any time; prompts read in pieces."""
+    monkeypatch.setattr(prefill, "CHUNK_BESIDE", 4)
+    monkeypatch.setattr(prefill, "CHUNK", 7)
+    monkeypatch.setattr(cache, "REBASE", 9)
+    lm, layers = sliding_lm(window), (0, 1, 2)
+    rng = random.Random(5)
+    batch = Recording(lm, fake_watermarked_model().pair.embedder, layers)
+    rows: list[Row] = []
+    for step in range(150):
+        if step < 110 and len(batch) < 6 and rng.random() < 0.3:
+            settings = SamplingSettings(max_new_tokens=rng.randint(1, 25), min_new_tokens=1)
+            key = rng.choice([None, IssuerKey("one", b"1" * 32), IssuerKey("two", b"2" * 32)])
+            coming = [row("y" * rng.choice([1, 2, 9, 30]), rng.randint(0, 99), settings, key) for _ in range(rng.randint(1, 3))]
+            rows += coming
+            batch.admit(coming, hurry=rng.random() < 0.3)
+        if batch.rows and rng.random() < 0.05:
+            batch.remove(rng.choice(batch.rows))
+        batch.step()
+    assert len(batch) == 0 and len(batch.seen) > 30
+    for each, seen in batch.seen.items():
+        full = lm.model(input_ids=torch.tensor([each.prompt_ids + each.ids]), output_hidden_states=True)
+        for step, (logits, states) in enumerate(seen):
+            at = len(each.prompt_ids) - 1 + step
+            assert torch.allclose(logits, full.logits[0, at], atol=1e-4)
+            assert torch.allclose(states, torch.stack([full.hidden_states[layer][0, at] for layer in layers]), atol=1e-4)
 
-    def record(*args):
-        seen.append(advance(*args))
-        return seen[-1][0].clone(), seen[-1][1]
 
-    monkeypatch.setattr(loop, "_advance", record)
-    prompts = [lm.tokenize(p).ids for p in PROMPTS]
-    rows = [loop.Row(ids, SETTINGS, torch.rand(12, generator=torch.Generator().manual_seed(i)).double()) for i, ids in enumerate(prompts)]
-    pair = fake_watermarked_model().pair
-    off = Conditioning(torch.ones(3, pair.config.n), torch.zeros(3))
-    decoded = loop.decode(lm, pair.embedder, rows, off, layers)
-    for i, (ids, row) in enumerate(zip(prompts, decoded, strict=True)):
-        full = lm.model(input_ids=torch.tensor([ids + row.ids]), output_hidden_states=True)
-        for step in range(12):
-            at = len(ids) - 1 + step
-            logits, states = seen[step]
-            assert torch.allclose(logits[i], full.logits[0, at], atol=1e-4)
-            expected = torch.stack([full.hidden_states[layer][0, at] for layer in layers])
-            assert torch.allclose(states[i], expected, atol=1e-4)
+def test_rows_that_come_and_go_are_written_as_if_alone():
+    lm, pair = fake_lm(), fake_watermarked_model().pair
+    keys = [None, IssuerKey("one", b"1" * 32), IssuerKey("two", b"2" * 32)]
+
+    def make() -> list[Row]:
+        return [
+            row("p" * (1 + 7 * i % 23), i, SamplingSettings(max_new_tokens=10 + 5 * i % 40, min_new_tokens=5), keys[i % 3])
+            for i in range(12)
+        ]
+
+    alone = [decode(lm, pair.embedder, [each], pair.config.query_layers)[0] for each in make()]
+    batch, waiting = RunningBatch(lm, pair.embedder, pair.config.query_layers), make()
+    together = list(waiting)
+    steps = 0
+    while waiting or len(batch):
+        if waiting and steps % 3 == 0:
+            batch.admit([waiting.pop(0)])
+        batch.step()
+        steps += 1
+    for a, b in zip(alone, together, strict=True):
+        assert (a.ids, a.marked, a.stopped) == (b.ids, b.marked, b.stopped)
+    assert sum(a.marked for a in alone) > 100
+
+
+def test_a_row_taken_out_while_its_prompt_is_read_leaves_the_others():
+    lm, pair = fake_lm(), fake_watermarked_model().pair
+    batch = RunningBatch(lm, pair.embedder, pair.config.query_layers)
+    first, gone, stays = row("first", 1), row("g" * 300, 2), row("s" * 290, 3)
+    batch.admit([first], hurry=True)
+    batch.admit([gone, stays])
+    assert batch.step() == [first] and len(batch) == 3
+    batch.remove(gone)
+    batch.remove(gone)
+    while len(batch):
+        batch.step()
+    assert gone.ids == [] and len(first.ids) == len(stays.ids) == 12
+    assert stays.ids == decode(lm, pair.embedder, [row("s" * 290, 3)], pair.config.query_layers)[0].ids
+
+
+def sliding_lm(window: int | None) -> FrozenLM:
+    """The fake model, its first two layers with a sliding window."""
+    if window is None:
+        return fake_lm()
+    plain = fake_lm()
+    config = Qwen3Config(
+        **{k: v for k, v in plain.model.config.to_dict().items() if k in ("vocab_size", "hidden_size", "intermediate_size")},
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        use_sliding_window=True,
+        sliding_window=window,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return FrozenLM(Qwen3ForCausalLM(config), plain.tokenizer, "fake-sliding")
 
 
 @torch.inference_mode()
@@ -71,12 +159,10 @@ def test_one_prompt_with_several_messages_has_each_messages_own_distribution():
 
 def test_end_of_text_stops_a_row_and_not_its_neighbours():
     model = fake_watermarked_model()
-    lm = model.lm
-    off = Conditioning(torch.ones(2, model.config.n), torch.zeros(2))
     # A uniform draw close to 0 takes the first candidate in order of ids; with all of the vocabulary kept that may be <eos>.
     settings = SamplingSettings(max_new_tokens=60, top_k=1024, temperature=10.0)
     patient = SamplingSettings(max_new_tokens=60, min_new_tokens=60, top_k=1024, temperature=10.0)
     low = torch.full((60,), 0.012, dtype=torch.float64)  # <bos> is id 0, <eos> id 1, each about a hundredth at this temperature
-    decoded = loop.decode(lm, model.pair.embedder, [loop.Row([0], s, low) for s in (settings, patient)], off, model.config.query_layers)
-    assert decoded[0].stopped and len(decoded[0].ids) < 60 and 1 not in decoded[0].ids
-    assert not decoded[1].stopped and len(decoded[1].ids) == 60 and 1 not in decoded[1].ids
+    first, second = decode(model.lm, model.pair.embedder, [Row([0], s, low) for s in (settings, patient)], model.config.query_layers)
+    assert first.stopped and len(first.ids) < 60 and 1 not in first.ids
+    assert not second.stopped and len(second.ids) == 60 and 1 not in second.ids

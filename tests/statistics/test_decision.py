@@ -12,19 +12,20 @@ from watermark.statistics.verdict import Segment, TokenEvidence, Verdict
 
 MESSAGE = DecodedPayload(0x2A, 0.999, tuple(PayloadBit(int(b), 0.9995) for b in f"{0x2A:010b}"))
 UNSURE = DecodedPayload(None, 0.6, (PayloadBit(1, 0.97), PayloadBit(None, 0.7)))
-WHOLE = Segment(0, 400, 100, "press-office", "02a", 0.999, 1e-9)
+WHOLE = Segment(0, 400, 100, "press-office", 2, "02a", 0.999, 1e-9)
 EVIDENCE = (TokenEvidence(0, 4, 0.5),)
 
 
 def verdict(p: float, rate: float = 1e-3, *, public: bool = False, **changes: Any) -> Verdict:
-    found = Findings("press-office", MESSAGE, p, p / 2, 100, 16_384, 12, 0.98, True, (WHOLE,), EVIDENCE)
+    found = Findings("press-office", 2, MESSAGE, p, p / 2, 100, 16_384, 12, 0.98, True, (WHOLE,), EVIDENCE)
     return decide(replace(found, **changes), rate, public=public)
 
 
 @pytest.mark.parametrize("sufficient", [True, False])
 def test_significant_is_marked_at_any_length(sufficient: bool) -> None:
     found = verdict(2.5e-9, sufficient=sufficient)
-    assert (found.verdict, found.issuer, found.payload, found.evidence) == ("marked", "press-office", "02a", EVIDENCE)
+    assert (found.verdict, found.issuer, found.key_version, found.payload) == ("marked", "press-office", 2, "02a")
+    assert found.evidence == EVIDENCE
     assert found.payload_confidence == 0.999 and found.payload_bits == MESSAGE.bits and found.segments == (WHOLE,)
     assert (found.p_value, found.exact_p_value) == (2.5e-9, 1.25e-9)
     assert all(words in found.explanation for words in ("press-office", "2.5e-09", "16,384", "12 parts", "does not mean"))
@@ -48,7 +49,7 @@ def test_not_significant_names_nobody(p: float) -> None:
     long, short = verdict(p), verdict(p, sufficient=False, expected_detection=0.3)
     assert (long.verdict, short.verdict) == ("not_detected", "insufficient_text")
     for found in (long, short):
-        assert (found.issuer, found.payload, found.payload_confidence, found.payload_bits) == (None,) * 4
+        assert (found.issuer, found.key_version, found.payload, found.payload_confidence, found.payload_bits) == (None,) * 5
         assert found.evidence is None and found.segments == ()
         assert found.p_value == p and "press-office" not in found.explanation
     assert "does not mean that a person wrote" in long.explanation and "98 %" in long.explanation
@@ -81,7 +82,8 @@ def test_the_public_answer_is_coarse(p: float, rounded: float) -> None:
     full, public = verdict(p, segments=(part,)), verdict(p, segments=(part,), public=True)
     assert public.p_value == public.exact_p_value == pytest.approx(rounded)
     assert (public.p_value < 1e-3) == (public.verdict == "marked")
-    assert (public.verdict, public.issuer, public.payload) == (full.verdict, full.issuer, full.payload)
+    for field in ("verdict", "issuer", "key_version", "payload"):
+        assert getattr(public, field) == getattr(full, field)
     assert public.payload_confidence is None and public.payload_bits is None and public.evidence is None and public.segments == ()
     assert "passage" not in public.explanation and "probability at most" in public.explanation
 

@@ -37,6 +37,10 @@ class KeyCheck:
     def words(self) -> str:
         return f"checked against {self.texts:,} calibration texts" if self.texts else "not checked: this checkpoint has no calibration"
 
+    def sound(self, key: IssuerKey) -> bool:
+        """Whether unmarked texts do not score too high with this key; every key is, where there is no calibration."""
+        return self.calibration is None or self.calibration.health(key, self.nonce_bits).ok
+
     def create(self, ring: KeyRing, name: str, payload_bits: int = 0) -> tuple[IssuerKey, int]:
         """A new key that the calibration, where there is one, finds sound, and how many secrets were drawn for it.
 
@@ -47,6 +51,6 @@ class KeyCheck:
         def sound(key: IssuerKey) -> bool:
             nonlocal draws
             draws += 1
-            return self.calibration is None or self.calibration.health(key, self.nonce_bits).ok
+            return self.sound(key)
 
         return ring.create(name, payload_bits, sound), draws

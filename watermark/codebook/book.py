@@ -8,6 +8,7 @@ independent of each other, only each by itself is random, so a p-value is multip
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,8 @@ class Candidate:
     payload: int
     payload_bits: int
     nonce: int
+    version: int = 1
+    """Of the issuer's key."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,17 @@ class _Group:
 
 
 class Codebook:
-    """All codewords of some keys: every payload with every nonce."""
+    """All codewords of some keys: every payload with every nonce. An issuer may have several keys, of different versions."""
 
     def __init__(self, keys: Sequence[IssuerKey], nonce_bits: int, n: int) -> None:
-        """Raises InvalidInput: no keys, the same name twice, sizes out of range, more than MAX_UNITS units."""
+        """Raises InvalidInput: no keys, the same version of an issuer's key twice, sizes out of range, more than MAX_UNITS units."""
         check_sizes(nonce_bits, n)
         if not keys:
             raise InvalidInput("No issuer keys to try. Create one with: countersign keys create NAME")
-        names = [key.name for key in keys]
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise InvalidInput(f"Issuer given twice: {', '.join(twice)}.")
+        given = Counter((key.name, key.version) for key in keys)
+        if len(given) < len(keys):
+            twice = sorted(identity for identity, times in given.items() if times > 1)
+            raise InvalidInput(f"Issuer given twice: {', '.join(f'{name} (key version {version})' for name, version in twice)}.")
         self.keys, self.nonce_bits, self.n = tuple(keys), nonce_bits, n
         self.units = len(keys) << nonce_bits
         if self.units > MAX_UNITS:
@@ -126,12 +129,12 @@ class Codebook:
             np.array([found[c].statistics[row] for row, c in enumerate(choice)]),
         )
 
-    def rivals(self, total: Totals, issuer: str) -> tuple[list[int], NDArray[np.float64]]:
-        """Payloads of one issuer that could be meant, whatever the nonce, with their statistics Σ s·e; for `posterior`.
+    def rivals(self, total: Totals, issuer: str, version: int = 1) -> tuple[list[int], NDArray[np.float64]]:
+        """Payloads of one issuer's key that could be meant, whatever the nonce, with their statistics Σ s·e; for `posterior`.
 
         All of them where the search is exhaustive, else those the list decoder ended with. total (n,).
         """
-        key = next(key for key in self.keys if key.name == issuer)
+        key = next(key for key in self.keys if (key.name, key.version) == (issuer, version))
         nonces, values, statistics = Codebook([key], self.nonce_bits, self.n)._rivals(total)
         return [payload_of(key, int(u), int(v)) for u, v in zip(nonces, values, strict=True)], statistics
 
@@ -144,7 +147,7 @@ class Codebook:
     def _candidate(self, group: _Group, unit: int, value: int) -> Candidate:
         position, nonce = divmod(unit, 1 << self.nonce_bits)
         key = group.keys[position]
-        return Candidate(key.name, payload_of(key, nonce, value) if group.bits else 0, group.bits, nonce)
+        return Candidate(key.name, payload_of(key, nonce, value) if group.bits else 0, group.bits, nonce, key.version)
 
     def _search(self, group: _Group, totals: Totals) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """Unit and code value of the best codeword for each row."""

@@ -22,6 +22,7 @@ from watermark.errors import InvalidInput, KeyRingError, UnknownIssuer
 
 SECRET_BYTES = 32
 MAX_PAYLOAD_BITS = 64
+MAX_VERSION = 9999
 FORMAT_VERSION = 1
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 MAX_FILE_BYTES = 64 * 1024
@@ -31,13 +32,18 @@ MAX_DRAWS = 20
 
 @dataclass(frozen=True)
 class IssuerKey:
-    """Who marks a text: a name, a secret and the number of payload bits that a mark carries beside the name."""
+    """Who marks a text: a name, a secret and the number of payload bits that a mark carries beside the name.
+
+    An issuer whose key was rotated has several keys of one name, told apart by their versions, each with a secret of its own.
+    """
 
     name: str
     secret: bytes = field(repr=False)
     payload_bits: int = 0
     created: str = ""
     """ISO 8601, UTC; empty for a key that was never stored."""
+    version: int = 1
+    """1 … MAX_VERSION. Not part of the codewords: the secret alone tells the versions of an issuer apart."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -45,6 +51,8 @@ class IssuerKey:
             raise InvalidInput(f"The secret of key {self.name!r} must be {SECRET_BYTES} bytes.")
         if type(self.payload_bits) is not int or not 0 <= self.payload_bits <= MAX_PAYLOAD_BITS:
             raise InvalidInput(f"payload_bits must be 0 … {MAX_PAYLOAD_BITS}; got {self.payload_bits!r}.")
+        if type(self.version) is not int or not 1 <= self.version <= MAX_VERSION:
+            raise InvalidInput(f"The version of key {self.name!r} must be 1 … {MAX_VERSION}; got {self.version!r}.")
 
 
 def check_name(name: object) -> str:
@@ -56,8 +64,24 @@ def check_name(name: object) -> str:
     return name
 
 
+def draw_key(name: str, payload_bits: int = 0, sound: Callable[[IssuerKey], bool] | None = None, version: int = 1) -> IssuerKey:
+    """A key with a fresh secret, not yet stored; with `sound`, the first secret drawn that it accepts.
+
+    Raises InvalidInput (name, payload_bits, version) and KeyRingError (none of MAX_DRAWS secrets was sound).
+    """
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    draws = (IssuerKey(name, secrets.token_bytes(SECRET_BYTES), payload_bits, created, version) for _ in range(MAX_DRAWS))
+    key = next((drawn for drawn in draws if sound is None or sound(drawn)), None)
+    if key is None:
+        raise KeyRingError(
+            f"None of {MAX_DRAWS} secrets drawn for key {name!r} is sound: unmarked texts would score too high with each. That is "
+            "no bad luck: the checkpoint or its calibration is at fault. Nothing was written."
+        )
+    return key
+
+
 class KeyRing:
-    """The keys in one folder, `<folder>/<name>.json`. Nothing is cached: a key made elsewhere is seen at once."""
+    """The keys in one folder, `<folder>/<name>.json`, all of version 1. Nothing is cached: a key made elsewhere is seen at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -71,14 +95,7 @@ class KeyRing:
         Raises InvalidInput (name, payload_bits) and KeyRingError (the key exists already, the folder cannot be written, or none of
         MAX_DRAWS secrets was sound).
         """
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        draws = (IssuerKey(name, secrets.token_bytes(SECRET_BYTES), payload_bits, created) for _ in range(MAX_DRAWS))
-        key = next((drawn for drawn in draws if sound is None or sound(drawn)), None)
-        if key is None:
-            raise KeyRingError(
-                f"None of {MAX_DRAWS} secrets drawn for key {name!r} is sound: unmarked texts would score too high with each. That is "
-                "no bad luck: the checkpoint or its calibration is at fault. Nothing was written."
-            )
+        key = draw_key(name, payload_bits, sound)
         path = self.path(name)
         record = {
             "format_version": FORMAT_VERSION,
@@ -89,7 +106,7 @@ class KeyRing:
         }
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_once(path, (json.dumps(record, indent=2) + "\n").encode())
+            write_once(path, (json.dumps(record, indent=2) + "\n").encode())
         except FileExistsError:
             raise KeyRingError(f"Key {name!r} exists already ({path}). Texts marked with it need it, so it is never replaced.") from None
         except OSError as error:
@@ -100,7 +117,7 @@ class KeyRing:
         """Raises UnknownIssuer, or KeyRingError when the file cannot be trusted or read."""
         path = self.path(name)
         try:
-            content = _read_private(path)
+            content = read_private(path)
         except FileNotFoundError:
             raise UnknownIssuer(f"No key named {name!r} is in the key ring.") from None
         except OSError as error:
@@ -130,7 +147,7 @@ class KeyRing:
         return [self.load(name) for name in self.names()]
 
 
-def _write_once(path: Path, content: bytes) -> None:
+def write_once(path: Path, content: bytes) -> None:
     """Write a file of mode 0600 that appears complete or not at all. Raises FileExistsError rather than replace one."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -151,7 +168,8 @@ def _write_once(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
+    """The start of a file that nobody but its owner may read. Raises OSError and KeyRingError."""
     with path.open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode  # of the open file: a check by path could see another one
         if not stat.S_ISREG(mode):

@@ -17,31 +17,41 @@ WINDOW = 1024
 
 
 class ContextMemory:
-    """Contexts marked so far in each text of a batch, and the tokens drawn there. One per running batch; it travels with the call."""
+    """Contexts marked so far in each text of a batch, and the tokens drawn there. One per running batch; it travels with the call.
+
+    Rows may have come at different times: each counts its own steps.
+    """
 
     def __init__(self, batch: int, capacity: int, n: int, device: torch.device | str = "cpu") -> None:
         self.seen = torch.zeros(batch, capacity, n, device=device)
         self.marked = torch.zeros(batch, capacity, dtype=torch.bool, device=device)
         self.tokens = torch.full((batch, capacity), -1, dtype=torch.long, device=device)
+        self.steps = torch.zeros(batch, dtype=torch.long, device=device)
         self.likeness = torch.zeros(batch, 0, device=device)
-        """(B, steps) cosine of the latest context to each one marked before; 0 where that one was not marked."""
-        self.steps = 0
+        """(B, steps of the oldest row) cosine of the latest context to each one marked before; 0 where that one was not marked."""
+        self._oldest = 0
 
     def check_and_add(self, attention: Tensor, eligible: Tensor, threshold: float) -> Tensor:
         """`attention` (B, rounds, slots), `eligible` (B,) bool → (B,) bool: eligible and no repetition of a context marked before.
 
         The contexts found new are remembered.
         """
+        oldest = self._oldest
+        if oldest == self.seen.shape[1]:
+            self._grow(max(64, oldest // 2))
         unit = F.normalize(attention.flatten(1), dim=-1)  # (B, n)
-        self.likeness = torch.einsum("btn,bn->bt", self.seen[:, : self.steps], unit)
-        if self.steps:
-            keys = context_keys(self.tokens[:, : self.steps + 1])
-            same = keys[:, :-1] == keys[:, -1:]
-            repeated = (self.likeness > threshold) | (same & self.marked[:, : self.steps])
+        self.likeness = torch.einsum("btn,bn->bt", self.seen[:, :oldest], unit)
+        if oldest:
+            keys = context_keys(self.tokens[:, : oldest + 1])
+            # A row's places beyond its own steps are not marked, so what they hold does not matter.
+            same = keys[:, :-1] == keys.gather(1, self.steps.unsqueeze(1))
+            repeated = (self.likeness > threshold) | (same & self.marked[:, :oldest])
             eligible = eligible & ~repeated.any(dim=1)
-        self.seen[:, self.steps] = unit * eligible.unsqueeze(-1)
-        self.marked[:, self.steps] = eligible
-        self.steps += 1
+        rows = torch.arange(len(unit), device=unit.device)
+        self.seen[rows, self.steps] = unit * eligible.unsqueeze(-1)
+        self.marked[rows, self.steps] = eligible
+        self.steps = self.steps + 1
+        self._oldest += 1
         return eligible
 
     def drawn_before(self, candidates: Tensor, threshold: float) -> Tensor:
@@ -51,7 +61,27 @@ class ContextMemory:
 
     def record(self, tokens: Tensor) -> None:
         """The tokens (B,) drawn after the latest contexts."""
-        self.tokens[:, self.steps - 1] = tokens
+        self.tokens[torch.arange(len(tokens), device=tokens.device), self.steps - 1] = tokens
+
+    def append(self, rows: int) -> None:
+        """New texts, of which nothing is remembered yet."""
+        self.seen = torch.cat([self.seen, self.seen.new_zeros(rows, *self.seen.shape[1:])])
+        self.marked = torch.cat([self.marked, self.marked.new_zeros(rows, self.marked.shape[1])])
+        self.tokens = torch.cat([self.tokens, self.tokens.new_full((rows, self.tokens.shape[1]), -1)])
+        self.steps = torch.cat([self.steps, self.steps.new_zeros(rows)])
+
+    def remove(self, row: int) -> None:
+        """Forget a text; the last one takes its place."""
+        last = len(self.steps) - 1
+        for values in (self.seen, self.marked, self.tokens, self.steps):
+            values[row] = values[last].clone()
+        self.seen, self.marked, self.tokens, self.steps = self.seen[:last], self.marked[:last], self.tokens[:last], self.steps[:last]
+        self._oldest = int(self.steps.max()) if last else 0
+
+    def _grow(self, more: int) -> None:
+        self.seen = F.pad(self.seen, (0, 0, 0, more))
+        self.marked = F.pad(self.marked, (0, more))
+        self.tokens = F.pad(self.tokens, (0, more), value=-1)
 
 
 def context_keys(ids: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ A window carries the tokens before it as context, so work and memory grow linear
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +53,13 @@ def _windows(text: int, tokens: Tokens, lead: list[int]) -> list[_Window]:
 
 
 @torch.inference_mode()
-def read_evidence(lm: FrozenLM, extractor: Extractor, texts: Sequence[str], layers: tuple[int, ...]) -> list[Evidence]:
+def read_evidence(
+    lm: FrozenLM,
+    extractor: Extractor,
+    texts: Sequence[str],
+    layers: tuple[int, ...],
+    on_batch: Callable[[], None] = lambda: None,
+) -> list[Evidence]:
     """Evidence of each text, in order; an empty text has none (T = 0). Texts are read without a prompt.
 
     Invisible characters and letters that pose as Latin ones are read past; offsets point into the texts as they were given.
@@ -85,8 +91,10 @@ def read_evidence(lm: FrozenLM, extractor: Extractor, texts: Sequence[str], laye
             targets[i, : len(window.targets)] = torch.tensor(window.targets)
             valid[i, : len(window.targets)] = True
         inputs, targets, valid = inputs.to(lm.device), targets.to(lm.device), valid.to(lm.device)
-        result = extractor(lm.trunk_states(inputs, valid.long(), layers), targets, valid).cpu().numpy()
+        result = extractor(lm.trunk_states(inputs, valid.long(), layers, quick=True), targets, valid).cpu().numpy()
         for i, window in enumerate(batch):
             length = len(window.inputs)
             evidence[window.text][window.first : window.first + window.scored] = result[i, length - window.scored : length]
+        if start < len(windows):
+            on_batch()
     return [Evidence(rows, offsets) for rows, offsets in zip(evidence, bodies, strict=True)]

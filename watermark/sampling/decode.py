@@ -1,142 +1,218 @@
-"""The decoding loop: a batch of prompts through the frozen model, token by token, each row with its own conditioning."""
+"""The decoding loop: a running batch that rows join and leave between two tokens, each row with its own conditioning."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from watermark.base_model import FrozenLM
 from watermark.embedding.embedder import Conditioning, Embedder
 from watermark.embedding.repeats import ContextMemory
+from watermark.sampling.cache import RunningCache
 from watermark.sampling.candidates import BatchSettings, draw, select_candidates
+from watermark.sampling.prefill import Prefill, alike
 from watermark.sampling.requests import SamplingSettings
 
 StepHook = Callable[[int, int], None]
 """Called with (steps done, steps at most) after every token; may raise `Cancelled` to stop."""
 
-PREFILL_CHUNK = 512
-"""Prompt tokens per forward pass: bounds the memory of long prompts."""
+CAPACITY = 256
+"""Steps that a new context memory has room for; it grows."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Row:
-    """One row of a batch, ready to decode."""
+    """One text being written. `ids`, `marked` and `stopped` change while it runs."""
 
     prompt_ids: list[int]
     sampling: SamplingSettings
     uniforms: Tensor
     """(max_new_tokens,) float64 in [0, 1), drawn from the request's seed before decoding starts."""
-
-
-@dataclass(frozen=True)
-class Decoded:
-    ids: list[int]
-    marked: int
+    signs: Tensor | None = None
+    """Codeword (n,) of ±1, or None for text without a mark."""
+    strength: float = 1.0
+    ids: list[int] = field(default_factory=list)
+    """New tokens; the end-of-text token is not among them."""
+    marked: int = 0
     """Tokens drawn from a reweighted distribution."""
-    stopped: bool
-    """True if the model ended the text; the end-of-text token is not among `ids`."""
+    stopped: bool = False
+    """True if the model ended the text."""
+
+    @property
+    def done(self) -> bool:
+        return self.stopped or len(self.ids) >= self.sampling.max_new_tokens
+
+
+class RunningBatch:
+    """Rows that are written together. What a row gets does not depend on its neighbours.
+
+    `admit` rows at any time, `step` writes one token of each and returns the rows that it wrote, `remove` takes one out; rows that are
+    `done` leave by themselves. Without an embedder, or where no row is marked, the very same loop runs without it.
+    """
+
+    def __init__(self, lm: FrozenLM, embedder: Embedder | None, layers: tuple[int, ...]) -> None:
+        self.lm, self.embedder, self.layers = lm, embedder, layers
+        self.rows: list[Row] = []
+        self._coming: list[Prefill] = []
+        self._cache: RunningCache | None = None
+        self._memory: ContextMemory | None = None
+        self._static: _Static | None = None
+        self._end_ids = torch.tensor(lm.end_ids, dtype=torch.long, device=lm.device)
+
+    def __len__(self) -> int:
+        return len(self.rows) + sum(len(prefill.rows) for prefill in self._coming)
+
+    @torch.inference_mode()
+    def admit(self, rows: Sequence[Row], *, hurry: bool = False) -> None:
+        """They join as soon as their prompts have been read: a piece at every step, or with `hurry` at once. Raises BaseModelError."""
+        coming = [Prefill(self.lm, group) for group in alike(rows)]
+        if hurry:
+            for prefill in coming:
+                prefill.advance(hurry=True)
+                self._join(prefill)
+        else:
+            self._coming += coming
+
+    @torch.inference_mode()
+    def remove(self, row: Row) -> None:
+        """Take a row out, wherever it is. Unknown ones are ignored."""
+        if row in self.rows:
+            self._drop(self.rows.index(row))
+        for prefill in self._coming:
+            prefill.remove(row)
+        self._coming = [prefill for prefill in self._coming if prefill.rows]
+
+    @torch.inference_mode()
+    def step(self) -> list[Row]:
+        """Read a piece of a waiting prompt, then write one token of every row. Returns the rows written, done ones included."""
+        if self._coming and self._coming[0].advance(hurry=not self.rows):
+            self._join(self._coming.pop(0))
+        if not self.rows:
+            return []
+        written = list(self.rows)
+        self._write()
+        for place in reversed(range(len(self.rows))):
+            if self.rows[place].done:
+                self._drop(place)
+        return written
+
+    def _write(self) -> None:
+        static = self._static = self._static or _Static.stack(self.rows, self.lm)
+        logits, states = self._forward()
+        early = static.steps < static.at_least
+        if len(self._end_ids) and bool(early.any()):
+            logits[:, self._end_ids] = logits[:, self._end_ids].masked_fill(early.unsqueeze(1), -torch.inf)
+        ids, probs = select_candidates(logits, static.settings)
+        marked = torch.zeros(len(self.rows), dtype=torch.bool)
+        if self.embedder and static.conditioning:
+            if self._memory is None:
+                self._memory = ContextMemory(len(self.rows), CAPACITY, static.conditioning.signs.shape[1], self.lm.device)
+            probs, marked = self.embedder(states, ids, probs, static.conditioning, self._memory)
+        uniforms = static.uniforms.gather(1, static.steps.unsqueeze(1)).squeeze(1)
+        token = ids.gather(1, draw(probs, uniforms).unsqueeze(1)).squeeze(1)
+        if self._memory:
+            self._memory.record(token)
+        static.inputs = token.unsqueeze(1)
+        static.steps = static.steps + 1
+        ended = torch.isin(token, self._end_ids)
+        for row, new, mark, end in zip(self.rows, token.tolist(), marked.tolist(), ended.tolist(), strict=True):
+            row.stopped = end
+            if not end:
+                row.ids.append(new)
+                row.marked += mark
+
+    def _forward(self) -> tuple[Tensor, Tensor]:
+        """The latest tokens through the model → logits (B, V) of the next and the hidden states (B, layers, hidden) that predict it."""
+        assert self._cache is not None and self._static is not None
+        one = [1] * len(self.rows)
+        output = self.lm.model(
+            input_ids=self._static.inputs,
+            attention_mask=self._cache.mask(one, self.lm.device),
+            position_ids=torch.tensor(self._cache.lengths, device=self.lm.device).unsqueeze(1),
+            past_key_values=self._cache,
+            use_cache=True,
+            output_hidden_states=list(self.layers),
+            logits_to_keep=1,
+        )
+        self._cache.advance(one)
+        states = torch.stack([output.hidden_states[layer][:, -1] for layer in self.layers], dim=1)
+        return output.logits[:, -1], states
+
+    def _join(self, prefill: Prefill) -> None:
+        if self.rows:
+            assert self._cache is not None
+            for place in range(len(prefill.rows)):
+                self._cache.take(prefill.cache, place)
+        else:
+            self._cache = prefill.cache
+        if self._memory:
+            self._memory.append(len(prefill.rows))
+        self.rows += prefill.rows
+        self._static = None
+
+    def _drop(self, place: int) -> None:
+        assert self._cache is not None
+        self._cache.remove(place)
+        last = self.rows.pop()
+        if place < len(self.rows):
+            self.rows[place] = last
+        if self._memory and self.rows:
+            self._memory.remove(place)
+        elif self._memory:
+            self._memory = None
+        self._static = None
 
 
 @dataclass
-class _State:
-    cache: DynamicCache
-    mask: Tensor
-    position: Tensor
+class _Static:
+    """The rows' settings as tensors, made anew when rows come or go; `inputs` and `steps` go on from token to token."""
+
+    settings: BatchSettings
+    conditioning: Conditioning | None
+    uniforms: Tensor
+    """(B, longest) float64."""
+    at_least: Tensor
     inputs: Tensor
+    """(B, 1): the latest token of each row."""
+    steps: Tensor
+    """(B,): tokens written so far, the end-of-text token not counted."""
 
-
-def _prefill(lm: FrozenLM, prompts: Sequence[list[int]]) -> _State:
-    """Left-pad and run everything but each prompt's last token, which becomes the input of the first step."""
-    longest = max(len(ids) for ids in prompts)
-    pad = lm.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=lm.device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=lm.device)
-    position = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    cache = DynamicCache(config=lm.model.config)
-    for start in range(0, longest - 1, PREFILL_CHUNK):
-        stop = min(start + PREFILL_CHUNK, longest - 1)
-        lm.model(
-            input_ids=ids[:, start:stop],
-            attention_mask=mask[:, :stop],
-            position_ids=position[:, start:stop],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-    return _State(cache, mask, position[:, -1:], ids[:, -1:])
-
-
-def _advance(lm: FrozenLM, state: _State, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """One token through the model → logits (B, V) of the next one and the hidden states (B, layers, hidden) that predict it."""
-    output = lm.model(
-        input_ids=state.inputs,
-        attention_mask=state.mask,
-        position_ids=state.position,
-        past_key_values=state.cache,
-        use_cache=True,
-        output_hidden_states=list(layers),
-        logits_to_keep=1,
-    )
-    states = torch.stack([output.hidden_states[layer][:, -1] for layer in layers], dim=1)
-    return output.logits[:, -1], states
-
-
-@torch.inference_mode()
-def decode(
-    lm: FrozenLM,
-    embedder: Embedder | None,
-    rows: Sequence[Row],
-    conditioning: Conditioning | None,
-    layers: tuple[int, ...],
-    on_step: StepHook | None = None,
-) -> list[Decoded]:
-    """Continue all prompts; rows are independent of each other. `conditioning` has one row per prompt.
-
-    A batch in which no row is marked, or that has no embedder, runs the very same loop without it.
-    """
-    size, steps = len(rows), max(row.sampling.max_new_tokens for row in rows)
-    settings = BatchSettings.stack([row.sampling for row in rows], lm.vocab_size, lm.device)
-    uniforms = torch.zeros(size, steps, dtype=torch.float64)
-    for i, row in enumerate(rows):
-        uniforms[i, : len(row.uniforms)] = row.uniforms
-    uniforms = uniforms.to(lm.device)
-    at_least = torch.tensor([row.sampling.min_new_tokens for row in rows], device=lm.device)
-    at_most = torch.tensor([row.sampling.max_new_tokens for row in rows], device=lm.device)
-    end_ids = torch.tensor(lm.end_ids, dtype=torch.long, device=lm.device)
-    if conditioning is not None and not bool((conditioning.strength > 0).any()):
+    @classmethod
+    def stack(cls, rows: Sequence[Row], lm: FrozenLM) -> _Static:
+        device = lm.device
+        uniforms = torch.zeros(len(rows), max(len(row.uniforms) for row in rows), dtype=torch.float64)
+        for i, row in enumerate(rows):
+            uniforms[i, : len(row.uniforms)] = row.uniforms
         conditioning = None
-    memory = ContextMemory(size, steps, conditioning.signs.shape[1], lm.device) if conditioning else None
+        lengths = {len(row.signs) for row in rows if row.signs is not None and row.strength > 0}
+        if lengths:
+            (n,) = lengths
+            signs = torch.stack([torch.ones(n) if row.signs is None else row.signs.float().cpu() for row in rows])
+            strength = torch.tensor([0.0 if row.signs is None else row.strength for row in rows])
+            conditioning = Conditioning(signs.to(device), strength.to(device))
+        return cls(
+            BatchSettings.stack([row.sampling for row in rows], lm.vocab_size, device),
+            conditioning,
+            uniforms.to(device),
+            torch.tensor([row.sampling.min_new_tokens for row in rows], device=device),
+            torch.tensor([[row.ids[-1] if row.ids else row.prompt_ids[-1]] for row in rows], device=device),
+            torch.tensor([len(row.ids) for row in rows], device=device),
+        )
 
-    state = _prefill(lm, [row.prompt_ids for row in rows])
-    written = torch.zeros(size, steps, dtype=torch.long, device=lm.device)
-    marks = torch.zeros(size, dtype=torch.long, device=lm.device)
-    lengths = torch.zeros(size, dtype=torch.long, device=lm.device)
-    stopped = torch.zeros(size, dtype=torch.bool, device=lm.device)
-    for step in range(steps):
-        logits, states = _advance(lm, state, layers)
-        early = step < at_least
-        if len(end_ids) and bool(early.any()):
-            logits[:, end_ids] = logits[:, end_ids].masked_fill(early.unsqueeze(1), -torch.inf)
-        ids, probs = select_candidates(logits, settings)
-        active = ~stopped & (step < at_most)
-        if embedder and conditioning and memory:
-            probs, marked = embedder(states, ids, probs, conditioning, memory)
-            marks += marked & active
-        token = ids.gather(1, draw(probs, uniforms[:, step]).unsqueeze(1))
-        if memory:
-            memory.record(token.squeeze(1))
-        stopped |= active & torch.isin(token.squeeze(1), end_ids)
-        written[:, step] = token.squeeze(1)
-        lengths += active & ~stopped
+
+def decode(
+    lm: FrozenLM, embedder: Embedder | None, rows: Sequence[Row], layers: tuple[int, ...], on_step: StepHook | None = None
+) -> Sequence[Row]:
+    """Write all rows to their end, as one batch; the same rows again, for convenience."""
+    batch = RunningBatch(lm, embedder, layers)
+    batch.admit(rows, hurry=True)
+    steps, most = 0, max((row.sampling.max_new_tokens for row in rows), default=0)
+    while len(batch):
+        batch.step()
+        steps += 1
         if on_step:
-            on_step(step + 1, steps)
-        if not bool((~stopped & (step + 1 < at_most)).any()):
-            break
-        state.inputs = token
-        state.position = state.position + 1
-        state.mask = torch.cat([state.mask, state.mask.new_ones(size, 1)], dim=1)
-    return [Decoded(written[i, : int(lengths[i])].tolist(), min(int(marks[i]), int(lengths[i])), bool(stopped[i])) for i in range(size)]
+            on_step(steps, most)
+    return rows

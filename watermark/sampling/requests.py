@@ -9,6 +9,8 @@ from watermark.errors import InvalidInput
 
 MAX_TOP_K = 1024
 """Marking works on the top-k candidates only; beyond this many the rest of the vocabulary carries no weight."""
+MAX_STOPS = 8
+MAX_STOP_CHARACTERS = 100
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class SamplingSettings:
     top_p: float = 1.0
     seed: int | None = None
     """None draws a fresh seed; the one used is reported in the result."""
+    stop: tuple[str, ...] = ()
+    """The text ends before the first of these strings that appears in it."""
 
     def __post_init__(self) -> None:
         checks = [
@@ -32,6 +36,13 @@ class SamplingSettings:
             (1 <= self.top_k <= MAX_TOP_K, "top_k", f"1 … {MAX_TOP_K}", self.top_k),
             (0.0 < self.top_p <= 1.0, "top_p", "above 0 and at most 1", self.top_p),
             (self.seed is None or 0 <= self.seed < 2**63, "seed", "0 … 2^63 - 1", self.seed),
+            (len(self.stop) <= MAX_STOPS, "stop", f"at most {MAX_STOPS} strings", len(self.stop)),
+            (
+                all(0 < len(s) <= MAX_STOP_CHARACTERS for s in self.stop),
+                "stop",
+                f"strings of 1 … {MAX_STOP_CHARACTERS} characters",
+                self.stop,
+            ),
         ]
         for ok, name, allowed, value in checks:
             if not ok:  # NaN fails every comparison, so it ends here too
@@ -42,7 +53,8 @@ class SamplingSettings:
 class GenerationRequest:
     """One prompt with everything that conditions its continuation; requests in a batch are independent."""
 
-    prompt: str
+    prompt: str | tuple[int, ...]
+    """Text, or the token ids of a prompt that was tokenised before (begin-of-text token included)."""
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     key: IssuerKey | None = None
     """Who marks the text; None writes unmarked text."""
@@ -85,6 +97,6 @@ class GenerationResult:
     token_ids: tuple[int, ...]
     prompt_tokens: int
     finish_reason: str
-    """`stop` (end-of-text token) or `length`."""
+    """`stop` (end-of-text token or a stop string) or `length`."""
     seed: int
     marking: Marking

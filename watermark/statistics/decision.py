@@ -38,6 +38,8 @@ class Findings:
 
     issuer: str | None
     """The issuer that the smallest p-value belongs to; None where nothing could be scored (an empty text)."""
+    key_version: int | None
+    """Of that issuer's key."""
     payload: DecodedPayload | None
     """Of that issuer; None without payload bits, or when the p-value is not significant."""
     p_value: float
@@ -66,8 +68,8 @@ def decide(found: Findings, false_positive_rate: float, *, public: bool = False)
         if not 0.0 < p <= 1.0:
             raise InvalidInput(f"A p-value must be above 0 and at most 1; got {p!r}.")
     marked = found.p_value < false_positive_rate
-    if marked and found.issuer is None:
-        raise InvalidInput("A significant p-value needs the issuer that it belongs to.")
+    if marked and (found.issuer is None or found.key_version is None):
+        raise InvalidInput("A significant p-value needs the issuer and the key version that it belongs to.")
     name = "marked" if marked else "not_detected" if found.sufficient else "insufficient_text"
     message = found.payload if marked else None
     p_value = _rounded_up(found.p_value, false_positive_rate) if public else found.p_value
@@ -75,6 +77,7 @@ def decide(found: Findings, false_positive_rate: float, *, public: bool = False)
     return Verdict(
         verdict=name,
         issuer=found.issuer if marked else None,
+        key_version=found.key_version if marked else None,
         payload=hexadecimal(message.value, len(message.bits)) if message and message.value is not None else None,
         payload_confidence=message.confidence if message and not public else None,
         payload_bits=message.bits if message and not public else None,

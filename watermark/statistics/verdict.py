@@ -29,6 +29,8 @@ class Segment:
     end: int
     tokens: int
     issuer: str
+    key_version: int
+    """Which of the issuer's keys it was marked with."""
     payload: str | None
     """Hexadecimal; None without payload bits, or where the payload is erased."""
     payload_confidence: float | None
@@ -42,6 +44,8 @@ class Verdict:
 
     verdict: VerdictName
     issuer: str | None
+    key_version: int | None
+    """Which of the issuer's keys the text was marked with; present where `issuer` is."""
     payload: str | None
     """Hexadecimal; None without payload bits, and where the text is marked but no message is sure enough (an erasure)."""
     payload_confidence: float | None

@@ -66,7 +66,7 @@ def _continue(lm: FrozenLM, ids: np.ndarray, prompt: int, seed: tuple[int, ...])
     sampling = SamplingSettings(temperature=1.0, top_k=64, max_new_tokens=length, min_new_tokens=length)
     uniforms = torch.from_numpy(np.random.default_rng(seed).random((len(ids), length)))
     rows = [Row(row[:prompt].tolist(), sampling, u) for row, u in zip(ids, uniforms, strict=True)]
-    written = decode(lm, None, rows, None, (1,))
+    written = decode(lm, None, rows, (1,))
     return np.concatenate([ids[:, :prompt], np.asarray([d.ids for d in written])], axis=1)
 
 

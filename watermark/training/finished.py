@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from watermark.base_model import FrozenLM
-from watermark.embedding.embedder import Conditioning
 from watermark.embedding.repeats import first_occurrences
 from watermark.evaluation.attacks import Attack, Materials, attack
 from watermark.evaluation.attacks.words import vocabulary
@@ -64,9 +63,8 @@ def write_marked(
     for prompt, ids in source:
         batch = torch.from_numpy(rng.integers(0, 2, (len(ids), pair.config.n)).astype(np.float32) * 2 - 1)
         uniforms = torch.from_numpy(rng.random((len(ids), spec.length)))
-        rows = [Row(row[:prompt].tolist(), sampling, u) for row, u in zip(ids, uniforms, strict=True)]
-        conditioning = Conditioning(batch.to(lm.device), torch.full((len(ids),), strength, device=lm.device))
-        texts += [lm.decode(d.ids) for d in decode(lm, pair.embedder, rows, conditioning, layers)]
+        rows = [Row(row[:prompt].tolist(), sampling, u, signs, strength) for row, u, signs in zip(ids, uniforms, batch, strict=True)]
+        texts += [lm.decode(row.ids) for row in decode(lm, pair.embedder, rows, layers)]
         signs.append(batch.to(torch.int8))
         on_batch(len(texts))
     return texts[: spec.texts], torch.cat(signs)[: spec.texts]
