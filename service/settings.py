@@ -4,44 +4,98 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from limits import parse_many
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.registry import DEFAULT_BASE_MODEL
-from service.logging import LogFormat
-from service.schemas import MAX_LIST
+from service.observability.logs import LogFormat
+from service.schemas.common import MAX_LIST
 from watermark.errors import InvalidInput
-from watermark.folders import key_folder
 
 MIB = 1024 * 1024
 
 
+def _rate(value: str) -> str:
+    try:
+        limits = parse_many(value)
+    except ValueError:
+        limits = []
+    if not limits or any(limit.amount < 1 for limit in limits):
+        raise ValueError("It should be a rate such as 60/minute, or several: 60/minute;1000/day")
+    return value
+
+
+Rate = Annotated[str, AfterValidator(_rate)]
+
+
 class Settings(BaseSettings):
-    """Each description says when to change the value. A secret among these would be a `SecretStr`, so that printing masks it."""
+    """Each description says when to change the value."""
 
     model_config = SettingsConfigDict(
         env_prefix="COUNTERSIGN_", frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback only with allow_remote.")
+    # -- where it listens, who may use it
+    host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback only with authentication and an API key.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; change it when it is taken. 0 takes a free one.")
-    allow_remote: bool = Field(
-        False, description="Listen beyond loopback. The API has no authentication yet: only where something in front of it has."
+    authentication: bool | None = Field(
+        None,
+        description="Whether requests need an API key. Unset: beyond loopback yes, on loopback no. Beyond loopback it cannot be false.",
     )
+    admin_key: SecretStr | None = Field(
+        None, min_length=32, description="An API key with every scope, for the first start of a deployment; at least 32 characters."
+    )
+    public_verification: bool = Field(
+        True, description="With authentication: let anybody verify one text at a time, with a coarse answer and nothing kept."
+    )
+    public_rate: Rate = Field("20/minute;500/day", description="Public verifications per client address.")
+    public_text_characters: int = Field(20_000, ge=1, description="Longest text of a public verification.")
+    generate_rate: Rate = Field("120/minute", description="Generation requests per API key.")
+    verify_rate: Rate = Field("1200/minute", description="Verification requests per API key.")
+
+    # -- the model
     base_model: str = Field(DEFAULT_BASE_MODEL, min_length=1, description="Frozen language model: a short name, a folder or a hub id.")
     checkpoint: str | None = Field(
         None, min_length=1, description="Watermark checkpoint, by name or folder. Unset: the one shipped for base_model."
     )
-    keys: Path = Field(
-        default_factory=key_folder, description="Folder of the issuer keys. Back it up: without a key its marks cannot be read."
-    )
     device: str = Field("cpu", min_length=1, description="Where the model runs: cpu, cuda, cuda:1. Change it when there is a GPU.")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of each worker. Unset: one for every core.")
 
+    # -- storage
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://USER:PASSWORD@HOST/NAME, or sqlite:///FILE. Unset: a SQLite file in the data folder."
+    )
+    master_key: SecretStr | None = Field(
+        None, description="Encrypts secrets in the database: 32 bytes in hex or base64url. Unset: read from master_key_file."
+    )
+    master_key_file: Path | None = Field(
+        None,
+        description="File with the master key; made at the first start. Unset: in the data folder. Back it up apart from the database.",
+    )
+    detector_url: str = Field(
+        "http://127.0.0.1:8000/verify",
+        min_length=1,
+        description="Where receipts say that a text can be verified: this service's public address.",
+    )
+    receipt_days: int | None = Field(None, ge=1, description="Days that receipts are kept. Unset: for ever.")
+    audit_days: int = Field(400, ge=1, description="Days that audit records are kept.")
+    idempotency_seconds: float = Field(
+        600, ge=0, le=86_400, description="How long the answer to a request with an Idempotency-Key is kept, in memory only."
+    )
+
+    # -- how much at once
     batch_size: int = Field(16, ge=1, le=256, description="Prompts generated together. Lower it when memory is short.")
-    queue_size: int = Field(
-        64, ge=1, description="Prompts (and, apart, texts) that may wait; more are refused. Raise it to ride out bursts."
+    batch_tokens: int = Field(
+        32_768,
+        ge=512,
+        description="Tokens that the running batch may hold: its prompts times the longest of them. Lower it when memory is short.",
+    )
+    queue_size: int = Field(64, ge=1, description="Prompts, and apart from them texts, that may wait; more are refused.")
+    queue_tokens: int = Field(
+        100_000, ge=1, description="Tokens, prompt and new ones, that may wait; more are refused. Raise it to ride out bursts."
     )
     max_prompts: int = Field(32, ge=1, le=MAX_LIST, description="Prompts in one request; at most queue_size.")
     max_texts: int = Field(64, ge=1, le=MAX_LIST, description="Texts in one verification; at most queue_size.")
@@ -49,24 +103,36 @@ class Settings(BaseSettings):
     max_prompt_characters: int = Field(50_000, ge=1, description="Longest prompt; the model's own context may be shorter.")
     max_text_characters: int = Field(400_000, ge=1, description="Longest text to verify.")
     max_body_bytes: int = Field(2 * MIB, ge=1024, description="Largest request body.")
-    verify_batch_characters: int = Field(20_000, ge=1, description="Characters verified together. Lower it when memory is short.")
+    verify_batch_characters: int = Field(8_000, ge=1, description="Characters verified together. Lower it when memory is short.")
+    deadline_seconds: float = Field(300.0, gt=0, description="A request that is not done after this time is given up.")
 
-    restart_seconds: float = Field(1.0, ge=0, le=60, description="Pause before a worker that died is started again.")
+    # -- operation
+    restart_seconds: float = Field(
+        0.2, ge=0, le=60, description="Pause before a worker that died is started again; doubles while it keeps dying."
+    )
+    stall_seconds: float = Field(120.0, gt=0, description="A worker that shows no sign of life for so long is killed and started again.")
     drain_seconds: float = Field(
         30.0, ge=0, description="Time for running requests at shutdown. Keep it below the orchestrator's own limit."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe line logged.")
     log_format: LogFormat = Field("auto", description="json, console, or auto: console on a terminal, JSON elsewhere.")
+    tracing: bool = Field(
+        False, description="Send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says. Needs the extra `tracing`."
+    )
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether requests need an API key."""
+        return self.authentication if self.authentication is not None else not is_loopback(self.host)
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if max(self.max_prompts, self.max_texts) > self.queue_size:
             raise ValueError("queue_size must be at least max_prompts and max_texts: a longer list could never be accepted")
-        if not self.allow_remote and not is_loopback(self.host):
-            raise ValueError(
-                f"host {self.host} is reachable from other machines and the API has no authentication yet. Listen on 127.0.0.1, "
-                "or set allow_remote (--allow-remote) if something in front of the service checks who may use it"
-            )
+        if self.max_new_tokens >= min(self.queue_tokens, self.batch_tokens):
+            raise ValueError("queue_tokens and batch_tokens must be above max_new_tokens: a longer text could never be accepted")
+        if not self.authenticated and not is_loopback(self.host):
+            raise ValueError(f"host {self.host} is reachable from other machines, so authentication cannot be false")
         return self
 
 

@@ -1,0 +1,26 @@
+"""Which model the service runs: loaded in the nursery, named here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from watermark.pipeline import WatermarkedModel
+
+
+@dataclass(frozen=True)
+class LoadModel:
+    """Called in another process, so it carries names only; equal ones are loaded once."""
+
+    base_model: str
+    checkpoint: str | None
+
+    def __call__(self) -> WatermarkedModel:
+        """Takes seconds, or minutes the very first time. Raises CountersignError."""
+        from models.registry import checkpoint_folder, load_base_model
+        from watermark.pipeline import WatermarkedModel
+
+        # The cheap check first: a missing checkpoint should not cost a model download.
+        checkpoint = checkpoint_folder(self.base_model, self.checkpoint)
+        return WatermarkedModel.load(load_base_model(self.base_model), checkpoint)

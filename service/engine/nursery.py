@@ -1,0 +1,145 @@
+"""The nursery: a process that loads the model once and forks the workers, so that one that died is back at once and all share the weights.
+
+It computes nothing itself, with one thread throughout: only a process without threads may safely fork. What the API process holds is
+`Nursery`; what runs is `main`, as `python -m service.engine.nursery FD`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from service.engine import frames
+from service.engine.messages import LoadFailed, RemoteError, Worker
+from service.engine.protocol import ModelCard
+from service.observability.logs import configure_logging, describe_error
+from watermark.errors import CountersignError
+
+if TYPE_CHECKING:
+    from watermark.pipeline import WatermarkedModel
+
+Load = Callable[[], "WatermarkedModel"]
+
+
+class NurseryLost(Exception):
+    """The nursery ended; a new one can be started."""
+
+
+class Nursery:
+    """`load(…)`, then `fork(…)` as often as needed. Calls wait, and may come from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        ours, theirs = socket.socketpair()
+        self._control = ours
+        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+        with theirs:
+            command = [sys.executable, "-m", "service.engine.nursery", str(theirs.fileno())]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def load(self, load: Load) -> ModelCard:
+        """Load a model; at once if it is loaded. Raises CountersignError or RemoteError when it cannot be, NurseryLost."""
+        answer = self._ask(load)
+        if isinstance(answer, LoadFailed):
+            raise answer.error
+        return answer
+
+    def fork(self, load: Load, worker: Worker) -> socket.socket:
+        """A new worker with that model; it says Ready on the socket that is returned. Raises NurseryLost."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                with self._lock:
+                    frames.send(self._control, (load, worker))
+                    socket.send_fds(self._control, [b"."], [theirs.fileno()])
+                    frames.receive(self._control)
+            except (OSError, EOFError):
+                ours.close()
+                raise NurseryLost from None
+        return ours
+
+    def close(self) -> None:
+        """End it. Workers go on."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _ask(self, message: object) -> Any:
+        try:
+            with self._lock:
+                frames.send(self._control, message)
+                return frames.receive(self._control)
+        except (OSError, EOFError):
+            raise NurseryLost from None
+
+
+def main(descriptor: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the service decides when work ends
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    control = socket.socket(fileno=descriptor)
+    models: dict[Load, WatermarkedModel] = {}
+    with contextlib.suppress(EOFError):  # the service is gone
+        while True:
+            message = frames.receive(control)
+            if isinstance(message, tuple):
+                load, worker = message
+                _, (connection, *_), _, _ = socket.recv_fds(control, 1, 1)
+                gc.collect()
+                gc.freeze()  # the collector would touch, and so copy, pages that all workers share
+                if os.fork() == 0:
+                    control.close()
+                    _work(connection, models[load], worker)
+                os.close(connection)
+                frames.send(control, None)
+            else:
+                frames.send(control, _loaded(message, models))
+
+
+def _loaded(load: Load, models: dict[Load, WatermarkedModel]) -> ModelCard | LoadFailed:
+    import torch
+
+    from service.engine.card import card_of
+
+    torch.set_num_threads(1)
+    try:
+        if load not in models:
+            models[load] = load()
+        return card_of(models[load])
+    except CountersignError as error:
+        return LoadFailed(error)
+    except BaseException as error:  # a SystemExit, too, must not leave the service loading for ever
+        return LoadFailed(RemoteError(describe_error(error)))
+
+
+def _work(connection: int, model: WatermarkedModel, worker: Worker) -> None:
+    """The rest of a forked worker's life."""
+    status = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        configure_logging(worker.log_level, worker.log_format)  # type: ignore[arg-type]
+        from service.engine.worker import run_worker
+
+        run_worker(socket.socket(fileno=connection), model, worker)
+        status = 0
+    finally:
+        os._exit(status)  # never back into the nursery's loop, and none of its clean-up
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,81 @@
+"""A worker process: a thread hears the service, the main thread computes. Ends when the service is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from service.engine import frames
+from service.engine.generating import Generating
+from service.engine.messages import Alive, Ready, Worker
+from service.engine.verifying import Verifying
+
+if TYPE_CHECKING:
+    from watermark.pipeline import WatermarkedModel
+
+IDLE_SECONDS = 1.0
+GENERATION_NICE = 10
+"""Generation gives way: a verification takes a moment and somebody waits for it, a generation takes seconds anyway."""
+
+Tell = Callable[[object], None]
+
+
+class Inbox:
+    """Messages from the service, in order."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=self._hear, args=(connection,), daemon=True).start()
+
+    def _hear(self, connection: socket.socket) -> None:
+        with contextlib.suppress(EOFError):
+            while True:
+                self._messages.put(frames.receive(connection))
+        os._exit(0)  # nobody is left to work for
+
+    def waiting(self, wait: bool) -> list[Any]:
+        """All that came since the last call; with `wait`, something or nothing after IDLE_SECONDS."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            if wait:
+                found.append(self._messages.get(timeout=IDLE_SECONDS))
+            while True:
+                found.append(self._messages.get_nowait())
+        return found
+
+
+def cores() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_worker(connection: socket.socket, model: WatermarkedModel, worker: Worker) -> None:
+    """Until the service closes the connection."""
+    import torch
+
+    torch.set_num_threads(worker.threads or cores())
+    if worker.device != str(model.lm.device):
+        model.to(worker.device)
+
+    def tell(message: object) -> None:
+        try:
+            frames.send(connection, message)
+        except OSError:
+            os._exit(0)
+
+    inbox = Inbox(connection)
+    if worker.role == "generation":
+        os.nice(GENERATION_NICE)
+        loop = Generating(model, inbox, tell)
+    else:
+        loop = Verifying(model, inbox, tell, worker.batch_characters)
+    loop.warm_up()
+    tell(Ready(os.getpid()))
+    while True:
+        tell(Alive())
+        loop.turn()

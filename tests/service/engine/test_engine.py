@@ -1,0 +1,242 @@
+"""What only an engine with real processes can get wrong: deaths, stalls, loading, bounds, secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from service.engine.messages import RemoteError
+from service.engine.nursery import Nursery
+from service.engine.protocol import Unavailable
+from tests.service.engine.fake_models import LoadedOnce, broken, unloadable
+from tests.service.engine.harness import ACME, Asked, batching, kill, running, until
+from watermark.codebook.keys import IssuerKey
+from watermark.errors import BaseModelError, Cancelled, InvalidInput
+from watermark.sampling.requests import GenerationRequest, SamplingSettings
+
+LONG = "A long text that is read in many pieces, one after the other. " * 200
+
+
+def test_what_waits_survives_the_death_of_the_worker(nursery: Nursery) -> None:
+    async def scenario() -> None:
+        async with running(batching(nursery)) as asked:
+            tickets = asked.submit(*(asked.request("slow", seed=seed, tokens=100) for seed in range(4)), asked.request("waits"))
+            await until(lambda: asked.engine.stats().running_prompts == 4, "four to run")
+            kill(asked.engine, "generation")  # type: ignore[arg-type]
+            assert (await asyncio.wait_for(asked.engine.result(tickets[4]), 10)).text
+            for ticket in tickets[:4]:
+                with pytest.raises(Unavailable, match="worker"):
+                    await asked.engine.result(ticket)
+
+    asyncio.run(scenario())
+
+
+def test_the_verification_worker_dies_alone(nursery: Nursery) -> None:
+    async def scenario() -> None:
+        async with running(batching(nursery)) as asked:
+            (generation,) = asked.submit(asked.request("slow", tokens=30))
+            with pytest.raises(Unavailable, match="verification worker"):
+                await asked.engine.verdicts(asked.verify("kill"))
+            assert (await asked.engine.result(generation)).text
+            assert len(await asyncio.wait_for(asked.engine.verdicts(asked.verify("fine again")), 10)) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_kills_its_worker_every_time_does_not_stop_the_service(nursery: Nursery) -> None:
+    async def scenario() -> None:
+        async with running(batching(nursery)) as asked:
+            for _ in range(3):
+                with pytest.raises(Unavailable, match="worker"):
+                    await asked.texts(asked.request("kill"))
+            assert await asyncio.wait_for(asked.texts(asked.request("after")), 10)
+
+    asyncio.run(scenario())
+
+
+def test_a_nursery_that_was_killed_is_replaced_and_nobody_notices() -> None:
+    async def scenario() -> None:
+        async with running(batching(Nursery())) as asked:
+            engine = asked.engine
+            (text,) = await asked.texts(asked.request())
+            kill(engine, "nursery")  # type: ignore[arg-type]
+            assert await asked.texts(asked.request()) == [text]
+            kill(engine, "generation")  # type: ignore[arg-type]
+            await until(lambda: engine.health().status == "worker_down", "health to drop")
+            assert (await asyncio.wait_for(asked.texts(asked.request()), 30)) == [text]
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_says_nothing_is_killed(nursery: Nursery) -> None:
+    async def scenario() -> None:
+        async with running(batching(nursery, stall_seconds=1.0)) as asked:
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match="stopped"):
+                await asked.texts(asked.request("hang"))
+            assert 0.9 < time.monotonic() - began < 10
+            assert await asyncio.wait_for(asked.texts(asked.request("after")), 10)
+
+    asyncio.run(scenario())
+
+
+def test_a_stopped_worker_is_taken_for_dead(nursery: Nursery) -> None:
+    """As a debugger, or a machine out of memory, would stop it."""
+
+    async def scenario() -> None:
+        async with running(batching(nursery, stall_seconds=1.0)) as asked:
+            os.kill(asked.engine.processes()["verification"], signal.SIGSTOP)  # type: ignore[attr-defined]
+            with pytest.raises(Unavailable, match="verification worker"):
+                await asked.engine.verdicts(asked.verify("is anybody there"))
+            assert await asyncio.wait_for(asked.engine.verdicts(asked.verify("now")), 10)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("load", "error", "said"), [(unloadable, BaseModelError, "no such model"), (broken, RemoteError, "RuntimeError")])
+def test_a_model_that_cannot_be_loaded_ends_the_engine_with_the_reason(nursery: Nursery, load, error, said: str) -> None:
+    async def scenario() -> None:
+        with pytest.raises(error) as failed:
+            async with running(batching(nursery, load)):
+                pass
+        assert said in str(failed.value) and "secret" not in str(failed.value)
+
+    asyncio.run(scenario())
+
+
+def test_workers_share_one_loaded_model(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        nursery = Nursery()
+        try:
+            async with running(batching(nursery, LoadedOnce(tmp_path / "loaded"))) as asked:
+                kill(asked.engine, "generation")  # type: ignore[arg-type]
+                await until(lambda: asked.engine.health().status == "worker_down", "health to drop")
+                assert await asyncio.wait_for(asked.texts(asked.request()), 10)
+        finally:
+            nursery.close()
+
+    asyncio.run(scenario())
+
+
+def test_workers_end_with_the_service(nursery: Nursery) -> None:
+    async def scenario() -> list[int]:
+        async with running(batching(nursery)) as asked:
+            pids = asked.engine.processes()  # type: ignore[attr-defined]
+            return [pids["generation"], pids["verification"]]
+
+    pids = asyncio.run(scenario())
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline, "workers outlive the service"
+        time.sleep(0.02)
+
+
+def test_a_short_text_overtakes_a_long_one_and_many(nursery: Nursery) -> None:
+    async def scenario() -> None:
+        async with running(batching(nursery)) as asked:
+            long, many = asked.verify(LONG), asked.verify(*["one of many texts " * 40] * 10)
+            short = asked.verify("a short one")
+            await asked.engine.verdicts(short)
+            assert long.finished is None and many.finished is None
+            (verdict,) = await asked.engine.verdicts(long)
+            assert verdict.tokens == len(LONG) and len(await asked.engine.verdicts(many)) == 10
+
+    asyncio.run(scenario())
+
+
+def test_the_running_batch_stays_within_its_tokens(nursery: Nursery) -> None:
+    async def scenario() -> None:
+        async with running(batching(nursery, batch_tokens=700, max_new_tokens=300)) as asked:
+            tickets = asked.submit(*(asked.request("slow", seed=seed, tokens=300) for seed in range(4)))
+            await until(lambda: asked.engine.stats().running_prompts == 2, "two to run")
+            await asyncio.sleep(0.2)
+            assert asked.engine.stats().running_prompts == 2 and asked.engine.stats().waiting_prompts == 2
+            asked.engine.cancel(tickets)
+
+    asyncio.run(scenario())
+
+
+def test_the_queue_is_bounded_by_tokens_too(nursery: Nursery) -> None:
+    async def scenario() -> None:
+        async with running(batching(nursery, queue_tokens=500)) as asked:
+            running_now = asked.submit(*(asked.request("slow", seed=seed, tokens=300) for seed in range(4)))
+            await until(lambda: asked.engine.stats().running_prompts == 4, "four to run")
+            waiting = asked.submit(asked.request("slow", tokens=300))
+            with pytest.raises(Unavailable, match="500 tokens"):
+                asked.submit(asked.request("slow", tokens=300))
+            asked.engine.cancel([*running_now, *waiting])
+
+    asyncio.run(scenario())
+
+
+def test_errors_for_the_caller_come_through_and_others_lose_their_words(nursery: Nursery) -> None:
+    async def scenario() -> None:
+        async with running(batching(nursery)) as asked:
+            good, foreign, refused = asked.submit(
+                asked.request("good"), GenerationRequest((10**6,), SamplingSettings(max_new_tokens=5)), asked.request("refuse")
+            )
+            with pytest.raises(InvalidInput, match="token id"):
+                await asked.engine.result(foreign)
+            with pytest.raises(RemoteError) as failed:
+                await asked.engine.result(refused)
+            assert "ValueError" in str(failed.value) and "secret" not in str(failed.value)
+            assert (await asked.engine.result(good)).text
+
+    asyncio.run(scenario())
+
+
+def test_many_sets_of_keys_are_told_apart_and_forgotten(nursery: Nursery) -> None:
+    async def scenario() -> None:
+        async with running(batching(nursery)) as asked:
+            (text,) = await asked.texts(asked.request(tokens=250))
+            for turn in range(20):
+                other = IssuerKey(f"other-{turn}", bytes([turn]) * 32)
+                tickets = [asked.verify(text, keys=keys) for keys in ((other,), (other, ACME))]
+                found = [(await asked.engine.verdicts(ticket))[0].issuer for ticket in tickets]
+                assert found == [None, "acme"]
+
+    asyncio.run(scenario())
+
+
+def test_cancelled_verifications_free_their_places(nursery: Nursery) -> None:
+    async def scenario() -> None:
+        async with running(batching(nursery)) as asked:
+            tickets = [asked.verify(LONG) for _ in range(8)]
+            asked.engine.cancel(tickets)
+            assert asked.engine.stats().waiting_texts == 0
+            assert await asyncio.wait_for(asked.engine.verdicts(asked.verify("next")), 10)
+            for ticket in tickets:
+                with pytest.raises(Cancelled):
+                    await asked.engine.verdicts(ticket)
+
+    asyncio.run(scenario())
+
+
+def test_many_requests_that_come_and_go_leave_nothing_behind(nursery: Nursery) -> None:
+    async def client(asked: Asked, number: int) -> int:
+        done = 0
+        for turn in range(8):
+            with contextlib.suppress(Unavailable, Cancelled):
+                tickets = asked.submit(asked.request("hello" * (number % 5), seed=turn, tokens=5 + 7 * ((number + turn) % 6)))
+                if (number + turn) % 3 == 0:
+                    await asyncio.sleep(0.01)
+                    asked.engine.cancel(tickets)
+                await asked.engine.result(tickets[0])
+                done += 1
+            await asyncio.sleep(0.01)
+        return done
+
+    async def scenario() -> None:
+        async with running(batching(nursery)) as asked:
+            done = await asyncio.wait_for(asyncio.gather(*(client(asked, number) for number in range(12))), 60)
+            assert sum(done) > 20
+            stats = asked.engine.stats()
+            assert (stats.running_prompts, stats.waiting_prompts, stats.queued_tokens, stats.restarts) == (0, 0, 0, 0)
+
+    asyncio.run(scenario())
