@@ -4,57 +4,70 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
 from service import errors, openapi
-from service.engine import Model
+from service.api import routers
+from service.api.openai import errors as openai_errors
+from service.engine.protocol import Engine
 from service.middleware import RequestGuard
+from service.observability.tracing import telemetry, tracer_provider
 from service.page import page_router
-from service.routes import router
-from service.runtime import Runtime, load_model
+from service.runtime import OnFailure, Runtime
 from service.settings import Settings
+from service.storage.open import Storage
+from watermark.calibration.key_check import KeyCheck
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 API_VERSION = "0.1.0"
-DESCRIPTION = """\
-Marks text while a frozen language model writes it, and later says who issued a text, from the text alone.
-
-Errors are RFC 9457 problem+json with a stable `code`. 503 answers carry `Retry-After`. There is no authentication yet: \
-the service listens on loopback unless told otherwise."""
 
 
 def create_app(
     settings: Settings,
-    model: Model | None = None,
     *,
-    load: Callable[[Settings], Model] = load_model,
-    on_load_failure: Callable[[BaseException], None] | None = None,
+    engine: Engine,
+    storage: Storage | None = None,
+    on_load_failure: OnFailure | None = None,
+    read_key_check: Callable[[], KeyCheck] | None = None,
+    span_exporter: SpanExporter | None = None,
 ) -> FastAPI:
-    """The service. Its model is `model`, or what `load` returns; loading runs in the background after the start.
+    """The service on top of `engine`, which is started and stopped with it. `storage`, when not given, is opened from the settings.
 
-    `on_load_failure` is told when loading failed for good, so that a command can end the process.
+    `on_load_failure` is told when model or storage failed for good, so that a command can end the process. `read_key_check` replaces
+    the check of new keys against the checkpoint, `span_exporter` the one that OpenTelemetry's variables name.
+    Raises InvalidInput: tracing without its packages.
     """
-    runtime = Runtime(settings, (lambda: load(settings)) if model is None else (lambda: model), on_load_failure)
+    runtime = Runtime(settings, engine, storage, on_failure=on_load_failure, read_key_check=read_key_check)
+    spans = tracer_provider(span_exporter) if settings.tracing else None
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with runtime.running():
             yield
+        if spans is not None:
+            spans.shutdown()  # sends what is left
 
     app = FastAPI(
         title="Countersign",
         version=API_VERSION,
-        description=DESCRIPTION,
+        description=openapi.DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
         docs_url=None,  # both would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=telemetry(spans),
     )
     app.state.runtime = runtime
-    app.include_router(router)
+    for router in routers():
+        app.include_router(router)
     app.include_router(page_router())
-    errors.install(app)
-    app.add_middleware(RequestGuard, settings=settings)
+    errors.install(app, {openai_errors.PREFIX: openai_errors.openai_shape})
+    runtime.metrics.instrument(app)
+    app.add_middleware(RequestGuard, settings=settings)  # last, and so outermost
     openapi.install(app)
     return app

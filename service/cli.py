@@ -6,17 +6,17 @@ import contextlib
 import json
 import math
 import socket
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from watermark.cli.common import BaseModelOption, CheckpointOption, JsonOption
 from watermark.errors import InvalidInput
+from watermark.folders import data_folder
 
 if TYPE_CHECKING:
+    from service.first_start import FirstIssuers
     from service.settings import Settings
-    from watermark.calibration.key_check import KeyCheck
 
 
 def register(app: typer.Typer) -> None:
@@ -27,32 +27,22 @@ def register(app: typer.Typer) -> None:
 def serve(
     host: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Address to listen on; beyond loopback only with --allow-remote. [default: 127.0.0.1]"),
+        typer.Option(metavar="ADDRESS", help="Address to listen on; beyond loopback requests need an API key. [default: 127.0.0.1]"),
     ] = None,
     port: Annotated[int | None, typer.Option(help="Change it when it is taken; 0 takes a free one. [default: 8000]")] = None,
     base_model: BaseModelOption = None,
     checkpoint: CheckpointOption = None,
-    keys: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of the key ring. An empty one gets a key named 'default'. [default: your data folder]"),
-    ] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu, or cuda where there is a GPU. [default: cpu]")] = None,
-    allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Listen beyond loopback. The API has no authentication yet: know what is in front of it.")
-    ] = False,
+    authentication: Annotated[
+        bool | None, typer.Option(help="Whether requests need an API key. [default: beyond loopback yes, on loopback no]")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve the REST API and its page until Ctrl+C. Further settings come from the environment (COUNTERSIGN_…)."""
     from service.settings import build_settings
 
     settings = build_settings(
-        host=host,
-        port=port,
-        base_model=base_model,
-        checkpoint=checkpoint,
-        keys=keys,
-        device=device,
-        allow_remote=allow_remote or None,
+        host=host, port=port, base_model=base_model, checkpoint=checkpoint, device=device, authentication=authentication
     )
     run(settings, as_json)
 
@@ -62,8 +52,12 @@ def run(settings: Settings, as_json: bool = False) -> None:
     # Heavy imports wait until the options are known to be good.
     from models.registry import checkpoint_folder
     from service.app import create_app
-    from service.logging import configure_logging
+    from service.engine.engine import BatchingEngine
+    from service.engine.loading import LoadModel
+    from service.first_start import first_issuers, require_api_keys
+    from service.observability.logs import configure_logging
     from service.server import Server, server_config
+    from service.storage.open import open_storage
 
     checkpoint = checkpoint_folder(settings.base_model, settings.checkpoint)
     failures: list[BaseException] = []
@@ -72,11 +66,13 @@ def run(settings: Settings, as_json: bool = False) -> None:
         failures.append(error)
         server.should_exit = True
 
-    with listen(settings.host, settings.port) as listening:
-        created = first_key(settings.keys, checkpoint)
-        announce(url(settings.host, listening.getsockname()[1]), created, settings.keys, as_json)
+    with listen(settings.host, settings.port) as listening, contextlib.closing(open_storage(settings)) as storage:
+        require_api_keys(settings, storage)
+        first = first_issuers(storage, checkpoint)
+        announce(url(settings.host, listening.getsockname()[1]), first, as_json)
         configure_logging(settings.log_level, settings.log_format)
-        app = create_app(settings, on_load_failure=on_load_failure)
+        engine = BatchingEngine(settings, LoadModel(settings.base_model, settings.checkpoint))
+        app = create_app(settings, engine=engine, storage=storage, on_load_failure=on_load_failure)
         server = Server(server_config(app, drain_seconds=math.ceil(settings.drain_seconds)), app.state.runtime)
         with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn after it has shut down in good order
             server.run(sockets=[listening])
@@ -84,36 +80,16 @@ def run(settings: Settings, as_json: bool = False) -> None:
         raise failures[0]
 
 
-def announce(address: str, created: FirstKey | None, keys: Path, as_json: bool) -> None:
-    """Tell the person, or the program, that started the service where it is, and of a key made for it."""
+def announce(address: str, first: FirstIssuers | None, as_json: bool) -> None:
+    """Tell the person, or the program, that started the service where it is, and of issuers made for it."""
     if as_json:
-        issuer = {"issuer_created": created and created.name, "issuer_checked": created and created.check.texts > 0}
-        line = json.dumps({"url": address, **issuer})
+        issuer = {"issuer_created": first and first.created, "issuers_imported": list(first.imported) if first else []}
+        line = json.dumps({"url": address, **issuer, "issuer_checked": bool(first and first.created and first.check.texts)})
     else:
         line = f"Open {address} in a browser. The model loads meanwhile; Ctrl+C stops the server."
-        if created:
-            about = f"Created the issuer key {created.name!r} in {keys} ({created.check.words})."
-            line = f"{about} Back it up: without it, its marks cannot be read.\n{line}"
+        if first:
+            line = f"{first.words} Back up {data_folder()}: without its keys, their marks cannot be read.\n{line}"
     print(line, flush=True)
-
-
-class FirstKey(NamedTuple):
-    name: str
-    check: KeyCheck
-
-
-def first_key(keys: Path, checkpoint: Path) -> FirstKey | None:
-    """Create the key `default` in an empty ring; None where there are keys already. Raises KeyRingError and CheckpointError."""
-    from service.convert import DEFAULT_ISSUER
-    from watermark.calibration.key_check import KeyCheck
-    from watermark.codebook.keys import KeyRing
-
-    ring = KeyRing(keys)
-    if ring.names():
-        return None
-    check = KeyCheck.of(checkpoint)  # the model is still to be loaded, and the address is announced before that
-    check.create(ring, DEFAULT_ISSUER)
-    return FirstKey(DEFAULT_ISSUER, check)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -16,28 +16,28 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
-from service.logging import describe_error
-from service.worker import Unavailable
+from service.engine.protocol import Unavailable
+from service.observability.logs import describe_error
+from service.storage.errors import Conflict, StorageUnavailable
 from watermark.errors import Cancelled, CountersignError, InvalidInput, UnknownIssuer
 
 log = structlog.get_logger("countersign.errors")
 
 MAX_ERRORS = 20
-MENDABLE: dict[type[CountersignError], int] = {InvalidInput: 422, UnknownIssuer: 404, Cancelled: 503}
-"""Library errors whose message is for the caller, and their status; subclasses share it. All others are the operator's: 500."""
-
-PROBLEM: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for status, text in {
-        "4XX": "The request cannot be served as it is; `code` and `errors` say why.",
-        422: "A value in the request cannot be used; `errors` names its place.",
-        503: "Not now; `Retry-After` says when.",
-        "5XX": "The fault is the server's; `error_id` is in its log.",
-    }.items()
+MENDABLE: dict[type[CountersignError], int] = {
+    Conflict: 409,
+    InvalidInput: 422,
+    UnknownIssuer: 404,
+    Cancelled: 503,
+    StorageUnavailable: 503,
 }
-"""For the `responses` of a route."""
+"""Library errors whose message is for the caller, and their status; subclasses share it. All others are the operator's: 500."""
+RETRY_AFTER = 5
+CLIENT_GONE = 499
+"""The status that other servers log for a client that hung up; nothing can be sent."""
 
 HTTP_DETAILS = {
     404: "There is nothing at this address. GET /openapi.json describes the API.",
@@ -47,6 +47,10 @@ HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 4
 
 UNION_TAGS = ("text", "list")
 """Branch names that pydantic puts into the path of `text: str | list[str]`; not part of the JSON, so left out of pointers."""
+
+
+class ClientGone(Exception):
+    """The client closed the connection; there is nobody to answer."""
 
 
 class Problem(HTTPException):
@@ -67,7 +71,7 @@ class Problem(HTTPException):
         self.errors = list(errors)
         self.extra = extra
 
-    def response(self, instance: str) -> ProblemResponse:
+    def body(self, instance: str) -> dict[str, Any]:
         body: dict[str, Any] = {
             "type": f"urn:countersign:problem:{self.code}",
             "title": HTTPStatus(self.status_code).phrase,
@@ -81,7 +85,10 @@ class Problem(HTTPException):
             body["errors"] = self.errors[:MAX_ERRORS]
             if len(self.errors) > MAX_ERRORS:
                 body["further_errors"] = len(self.errors) - MAX_ERRORS
-        return ProblemResponse(body, self.status_code, headers=dict(self.headers or {}))
+        return body
+
+    def response(self, instance: str) -> ProblemResponse:
+        return ProblemResponse(self.body(instance), self.status_code, headers=dict(self.headers or {}))
 
 
 class ProblemResponse(JSONResponse):
@@ -90,6 +97,15 @@ class ProblemResponse(JSONResponse):
     def render(self, content: Any) -> bytes:
         # ASCII escapes: a hostile field name can hold half a surrogate pair, which has no UTF-8 form
         return json.dumps(content, ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+Shape = Callable[[Problem], Response]
+"""How a part of the API that keeps somebody else's conventions shows a problem."""
+
+
+def refuse(pointer: str, detail: str, *, code: str = "invalid_input", status: int = 422) -> Problem:
+    """A value at one place of the body that cannot be used."""
+    return Problem(status, code, f"{pointer}: {detail}", errors=[{"pointer": pointer, "detail": detail, "code": code}])
 
 
 def request_pointer(path: Sequence[str | int]) -> str:
@@ -110,7 +126,7 @@ def problem_of(error: BaseException, *, pointer: str | None = None) -> Problem:
     for family, status in MENDABLE.items():
         if isinstance(error, family):
             place = [{"pointer": pointer, "detail": str(error), "code": error.code}] if pointer else []
-            headers = {"Retry-After": "5"} if status == 503 else None
+            headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else None
             return Problem(status, error.code, str(error), errors=place, headers=headers)
     error_id = secrets.token_hex(8)
     log.error("unexpected_error", error_id=error_id, **describe_error(error))
@@ -119,11 +135,26 @@ def problem_of(error: BaseException, *, pointer: str | None = None) -> Problem:
     return Problem(500, code, detail, error_id=error_id)
 
 
+def answer_to(problem: Problem, scope: Scope) -> Response:
+    """The answer in the shape of the part of the API that was asked, and counted."""
+    state = scope["app"].state
+    state.runtime.metrics.refused(problem.code)
+    path: str = scope["path"]
+    for prefix, shape in state.problem_shapes.items():
+        if path.startswith(prefix):
+            return shape(problem)
+    return problem.response(path)
+
+
 def _validation_problem(request: Request, error: RequestValidationError) -> Problem:
     found = error.errors()
     if found and found[0]["type"] == "json_invalid":
         detail = f"The body is not valid JSON: {found[0]['ctx']['error']} at character {found[0]['loc'][-1]}."
         return Problem(400, "invalid_json", detail)
+    outside = next((item for item in found if item["loc"][0] != "body"), None)
+    if outside is not None:
+        where = f"{str(outside['loc'][0]).capitalize()} {outside['loc'][-1]}"
+        return Problem(422, "invalid_input", f"{where}: {_sentence(outside)}")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method == "POST" and not (media_type == "application/json" or media_type.endswith("+json")):
         return Problem(415, "unsupported_media_type", "Send the body as JSON, with the header Content-Type: application/json.")
@@ -145,12 +176,21 @@ def _sentence(item: Mapping[str, Any]) -> str:
     return message + "."
 
 
-async def _answer(request: Request, error: Exception) -> ProblemResponse:
+async def _answer(request: Request, error: Exception) -> Response:
     problem = _validation_problem(request, error) if isinstance(error, RequestValidationError) else problem_of(error)
-    return problem.response(request.url.path)
+    return answer_to(problem, request.scope)
 
 
-def install(app: FastAPI) -> None:
-    """Problem+json for all that a route, the router or validation raises. Unknown errors end in the middleware."""
+async def _nobody(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)  # for the log and the metrics
+
+
+def install(app: FastAPI, shapes: Mapping[str, Shape]) -> None:
+    """Problem+json for all that a route, the router or validation raises, other `shapes` below their path prefixes.
+
+    Unknown errors end in the middleware.
+    """
+    app.state.problem_shapes = dict(shapes)
     for kind in (RequestValidationError, HTTPException, Unavailable, CountersignError):
         app.add_exception_handler(kind, _answer)
+    app.add_exception_handler(ClientGone, _nobody)

@@ -1,64 +1,102 @@
-"""What the routes share while the service runs: settings, key ring, engine, and whether requests can be served."""
+"""What the routes share while the service runs: settings, engine, storage, and whether requests can be served."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 
-from models.registry import checkpoint_folder, load_base_model
-from service.engine import Engine, Model
-from service.logging import describe_error
-from service.schemas import Readiness
+from models.registry import checkpoint_folder
+from service.engine.prompts import PromptEncoder
+from service.engine.protocol import Engine, ModelCard, Unavailable
+from service.observability.logs import describe_error
+from service.observability.metrics import Metrics
+from service.protection.idempotency import Idempotency
+from service.protection.rates import RateLimits
+from service.schemas.health import Readiness
 from service.settings import Settings
-from service.worker import Unavailable, shutting_down
-from watermark.codebook.keys import KeyRing
+from service.storage.errors import StorageUnavailable
+from service.storage.open import Storage, open_storage
+from watermark.calibration.key_check import KeyCheck
 from watermark.errors import CountersignError
 
 log = structlog.get_logger("countersign.runtime")
 
+TICK = 0.05
+THREADS = 32
+"""For waiting on the database, mostly: while it hangs for seconds, other requests should not queue for a thread."""
+STORAGE_RETRY_SECONDS = 1.0
+STORAGE_FRESH_SECONDS = 1.0
+"""How long an answer to "is the storage there" is believed."""
+STORAGE_PATIENCE_SECONDS = 0.5
+"""How long a probe may wait for that answer; a slow storage is a storage that is down."""
+PURGE_SECONDS = 3600.0
 
-def load_model(settings: Settings) -> Model:
-    """The watermarked model that the settings name. Takes seconds, or minutes the very first time. Raises CountersignError."""
-    # The cheap check first: a missing checkpoint should not cost a model download.
-    checkpoint = checkpoint_folder(settings.base_model, settings.checkpoint)
-    from watermark.pipeline import WatermarkedModel
-
-    return WatermarkedModel.load(load_base_model(settings.base_model, device=settings.device), checkpoint)
+OnFailure = Callable[[BaseException], None]
 
 
 class Runtime:
-    """`load` runs in a thread of its own, so that /livez answers at once; `running` spans the life of the service."""
+    """`running` spans the life of the service. Loading and opening happen beside it, so that /livez answers at once."""
 
-    def __init__(self, settings: Settings, load: Callable[[], Model], on_load_failure: Callable[[BaseException], None] | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        storage: Storage | None = None,
+        *,
+        on_failure: OnFailure | None = None,
+        read_key_check: Callable[[], KeyCheck] | None = None,
+    ) -> None:
+        """`storage` is opened from the settings when it is not given; new keys are checked by the checkpoint's calibration."""
         self.settings = settings
-        self.keys = KeyRing(settings.keys)
-        self.engine: Engine | None = None
+        self.engine = engine
+        self.metrics = Metrics(engine)
+        self.rates = RateLimits(settings)
+        self.idempotency = Idempotency(settings.idempotency_seconds)
         self.draining = False
-        self._load = load
-        self._on_load_failure = on_load_failure
-        self._failure: BaseException | None = None
+        self.key_check = _Once(read_key_check or (lambda: KeyCheck.of(checkpoint_folder(settings.base_model, settings.checkpoint))))
+        self._given_storage = storage
+        self._storage: Storage | None = None
+        self._encoder: PromptEncoder | None = None
+        self._on_failure = on_failure
+        self._failure: str | None = None
+        self._pinged: tuple[float, bool] = (-1e9, False)
+        self._ping: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drained = asyncio.Event()
-        self._background: list[asyncio.Future[None]] = []  # the loop itself keeps only weak references
+        self._draining_task: asyncio.Future[None] | None = None  # the loop itself keeps only weak references
+
+    # -- life
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(THREADS, "countersign"))
         self._drained = asyncio.Event()
-        main = asyncio.create_task(self._main())
+        tasks = [
+            asyncio.create_task(self._watched(self.engine.run(), "The model could not be loaded; the server's log says why.")),
+            asyncio.create_task(self._watched(self._open(), "The storage could not be opened; the server's log says why.")),
+            asyncio.create_task(
+                self._watched(self._prepare_encoder(), "The model's tokenizer could not be read; the server's log says why.")
+            ),
+            asyncio.create_task(self._purge_hourly()),
+        ]
         try:
             yield
         finally:
             self.begin_drain()
             await self._drained.wait()
-            main.cancel()
-            for outcome in await asyncio.gather(main, return_exceptions=True):
-                if isinstance(outcome, Exception):
-                    log.error("supervision_ended", **describe_error(outcome))
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._storage is not None and self._given_storage is None:
+                await asyncio.to_thread(self._storage.close)
             log.info("stopped")
 
     def begin_drain(self) -> None:
@@ -66,85 +104,149 @@ class Runtime:
         if self._loop is None or self.draining:
             return
         self.draining = True
-        self._loop.call_soon_threadsafe(lambda: self._background.append(asyncio.ensure_future(self._drain())))
+
+        def start() -> None:
+            self._draining_task = asyncio.ensure_future(self._drain())
+
+        self._loop.call_soon_threadsafe(start)
 
     async def _drain(self) -> None:
         log.info("draining", seconds=self.settings.drain_seconds)
         try:
-            if self.engine:
-                await self.engine.drain(self.settings.drain_seconds)
+            await self.engine.drain(self.settings.drain_seconds)
         finally:
             self._drained.set()
 
-    async def _main(self) -> None:
-        """Load the model, then keep its workers alive."""
-        loop = asyncio.get_running_loop()
-        loaded: asyncio.Future[Model] = loop.create_future()
-
-        def settle(model: Model | None, error: BaseException | None) -> None:
-            if loaded.cancelled():
-                return
-            if error is not None:
-                loaded.set_exception(error)
-            elif model is not None:
-                loaded.set_result(model)
-
-        def work() -> None:  # a daemon thread: executor threads would hold up the exit for as long as a conversion takes
-            model, failure = None, None
-            try:
-                model = self._load()
-            except BaseException as error:  # a SystemExit, too, must not leave the service loading for ever
-                failure = error if isinstance(error, Exception) else RuntimeError(f"loading ended by {type(error).__name__}")
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, model, failure)
-
-        log.info("loading", base_model=self.settings.base_model, checkpoint=self.settings.checkpoint)
-        threading.Thread(target=work, name="countersign-load", daemon=True).start()
+    async def _watched(self, work: Coroutine[Any, Any, None], detail: str) -> None:
+        """An error here is the operator's, and final."""
         try:
-            model = await loaded
+            await work
         except Exception as error:
-            self._failure = error
+            self._failure = self._failure or detail
             reason = {"reason": str(error)} if isinstance(error, CountersignError) else {}
-            log.error("load_failed", **reason, **describe_error(error))
-            if self._on_load_failure:
-                self._on_load_failure(error)
-            return
-        engine = Engine(model, self.settings)
-        engine.start()
-        self.engine = engine
-        log.info("ready", model=model.lm.name, checkpoint=model.name)
-        await engine.supervise()
+            log.error("start_failed", **reason, **describe_error(error))
+            if self._on_failure:
+                self._on_failure(error)
 
-    def require_engine(self) -> Engine:
+    async def _open(self) -> None:
+        """A storage that is away at the start may come back; one that cannot be used at all raises CountersignError."""
+        while self._storage is None:
+            try:
+                self._storage = self._given_storage or await asyncio.to_thread(open_storage, self.settings)
+            except StorageUnavailable as error:
+                log.warning("storage_unavailable", reason=str(error))
+                await asyncio.sleep(STORAGE_RETRY_SECONDS)
+        log.info("storage_open")
+
+    async def _prepare_encoder(self) -> None:
+        while (card := self.engine.card) is None:
+            await asyncio.sleep(TICK)
+        self._encoder = await asyncio.to_thread(PromptEncoder, card)
+        log.info("ready", model=card.model, checkpoint=card.checkpoint)
+
+    async def _purge_hourly(self) -> None:
+        while True:
+            if (storage := self._storage) is None:
+                await asyncio.sleep(TICK)
+                continue
+            try:
+                await asyncio.to_thread(purge, storage, self.settings)
+            except Exception as error:  # it is tried again in an hour, whatever it was
+                log.warning("purge_failed", **describe_error(error))
+            await asyncio.sleep(PURGE_SECONDS)
+
+    # -- for the routes
+
+    def require_storage(self) -> Storage:
+        """Raises Unavailable until it has been opened. It may be gone since: its methods raise StorageUnavailable."""
+        if self._storage is None:
+            raise Unavailable("storage_unavailable", "The storage is not available yet. Try again in a few seconds.", 5)
+        return self._storage
+
+    def require_model(self) -> ModelCard:
         """Raises Unavailable while requests cannot be served."""
         if self.draining:
-            raise shutting_down()
+            raise Unavailable("shutting_down", "The service is shutting down. Try again in a moment.", 5)
         if self._failure:
-            raise Unavailable("load_failed", "The model could not be loaded; the server's log says why.", 60)
-        if self.engine is None:
+            raise Unavailable("load_failed", self._failure, 60)
+        if (card := self.engine.card) is None or self._encoder is None:
             raise Unavailable("loading", "The model is still loading. Try again in a few seconds.", 5)
-        return self.engine
+        return card
 
-    def readiness(self) -> Readiness:
-        status, detail = "ready", "Requests are served."
+    def require_encoder(self) -> PromptEncoder:
+        """Raises Unavailable while requests cannot be served."""
+        self.require_model()
+        assert self._encoder is not None
+        return self._encoder
+
+    async def readiness(self) -> Readiness:
+        """Never waits long, whatever the storage does."""
+        health, stats, card, settings = self.engine.health(), self.engine.stats(), self.engine.card, self.settings
+        status, detail = health.status, health.detail
         if self.draining:
             status, detail = "draining", "The service is shutting down."
         elif self._failure:
-            status, detail = "failed", "The model could not be loaded; the server's log says why."
-        elif self.engine is None:
+            status, detail = "failed", self._failure
+        elif status == "ready" and self._encoder is None:
             status, detail = "loading", "The model is loading. The very first start converts it, which takes a few minutes."
-        elif not self.engine.alive:
-            down = ", ".join(worker.name for worker in self.engine.workers if not worker.alive)
-            status, detail = "worker_down", f"The {down} worker stopped and is being restarted."
-        engine = self.engine
+        elif status == "ready" and not await self._storage_there():
+            status, detail = "storage_down", "The database is not available."
         return Readiness(
             status=status,
             detail=detail,
-            model=engine.model.lm.name if engine else self.settings.base_model,
-            checkpoint=engine.model.name if engine else self.settings.checkpoint,
-            waiting_prompts=engine.generation.waiting if engine else 0,
-            waiting_texts=engine.verification.waiting if engine else 0,
-            max_new_tokens=self.settings.max_new_tokens,
-            max_prompt_characters=self.settings.max_prompt_characters,
-            max_text_characters=self.settings.max_text_characters,
+            model=card.model if card else settings.base_model,
+            checkpoint=card.checkpoint if card else settings.checkpoint,
+            waiting_prompts=stats.waiting_prompts,
+            waiting_texts=stats.waiting_texts,
+            max_new_tokens=settings.max_new_tokens,
+            max_prompt_characters=settings.max_prompt_characters,
+            max_text_characters=settings.max_text_characters,
+            public_text_characters=settings.public_text_characters if settings.public_verification else None,
+            authentication=settings.authenticated,
         )
+
+    async def _storage_there(self) -> bool:
+        if self._storage is None:
+            return False
+        asked, there = self._pinged
+        if time.monotonic() - asked < STORAGE_FRESH_SECONDS:
+            return there
+        if self._ping is None or self._ping.done():  # one at a time: a storage that hangs must not collect threads
+            self._ping = asyncio.create_task(self._ping_storage(self._storage))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._ping), STORAGE_PATIENCE_SECONDS)
+            return self._pinged[1]
+        return False
+
+    async def _ping_storage(self, storage: Storage) -> None:
+        try:
+            await asyncio.to_thread(storage.database.ping)
+            there = True
+        except Exception as error:
+            if not isinstance(error, StorageUnavailable):
+                log.error("storage_ping_failed", **describe_error(error))
+            there = False
+        self._pinged = time.monotonic(), there
+
+
+def purge(storage: Storage, settings: Settings) -> None:
+    """Delete what is older than the settings keep. Raises StorageUnavailable."""
+    now = datetime.now(UTC)
+    storage.audit.purge(now - timedelta(days=settings.audit_days))
+    if settings.receipt_days is not None:
+        storage.receipts.purge(now - timedelta(days=settings.receipt_days))
+
+
+class _Once:
+    """A value that is read when it is first needed, in a thread, by one caller at a time."""
+
+    def __init__(self, read: Callable[[], KeyCheck]) -> None:
+        self._read = read
+        self._value: KeyCheck | None = None
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> KeyCheck:
+        async with self._lock:
+            if self._value is None:
+                self._value = await asyncio.to_thread(self._read)
+            return self._value

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.logging import configure_logging
+from service.observability.logs import configure_logging
 from tests.service.harness import Served, serving, small_settings
 
 

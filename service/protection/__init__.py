@@ -1,0 +1,1 @@
+"""Who may do what, how often, and that a repeated request is done once."""
