@@ -209,7 +209,7 @@ def test_an_answer_that_cannot_be_read(answer: httpx.Response) -> None:
 
 def readiness(status: str) -> httpx.Response:
     body = {"status": status, "detail": "…", "model": "m", "checkpoint": None, "waiting_prompts": 0, "waiting_texts": 0}
-    limits = dict.fromkeys(("max_new_tokens", "max_prompt_characters", "max_text_characters"), 1)
+    limits = dict.fromkeys(("max_new_tokens", "max_prompt_characters", "max_text_characters", "public_text_characters"), 1)
     return httpx.Response(200 if status == "ready" else 503, json={**body, **limits, "authentication": False})
 
 
