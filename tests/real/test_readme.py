@@ -2,26 +2,79 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
+from service.client import Client
+from service.settings_table import rewritten
 from watermark.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [line for block in re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
+CONSOLE = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [line for block in CONSOLE for line in block.splitlines()]
+LOCAL = "http://127.0.0.1:8000"
 
 
-def test_python_blocks_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert PYTHON
-    for block in PYTHON:
-        exec(compile(block, "README.md", "exec"), {})
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The service with the default model, as `make run` starts it."""
+    environment = {**os.environ, "COUNTERSIGN_HOME": str(tmp_path_factory.mktemp("home")), "COUNTERSIGN_PORT": "0"}
+    command = [sys.executable, "-m", "watermark.cli.main", "serve", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True) as process:
+        try:
+            assert process.stdout
+            url = json.loads(process.stdout.readline())["url"]
+            with Client(url) as client:
+                client.wait_until_ready(120)
+            yield url
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def test_the_library_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (block for block in PYTHON if LOCAL not in block)
+    exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("marked acme ")
+
+
+@pytest.mark.parametrize("block", [block for block in PYTHON if LOCAL in block])
+def test_client_blocks_run(address: str, block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block.replace(LOCAL, address), "README.md", "exec"), {})
+    assert "marked" in capsys.readouterr().out
+
+
+def test_the_api_by_example_runs_as_printed(address: str) -> None:
+    (block,) = (block for block in CONSOLE if "curl" in block)
+    script = block.replace(LOCAL, address).replace("curl -s", "curl --fail-with-body -s")
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for expected in (
+        '"watermark":true',
+        "event: done",
+        '"verdict":"insufficient_text"',
+        '"payload":"2a"',
+        '"key_version":2',
+        "BEGIN PUBLIC KEY",
+        '"status":"ready"',
+        "countersign_generated_tokens_total",
+    ):
+        assert expected in done.stdout, expected
+
+
+def test_the_configuration_table_is_that_of_the_settings() -> None:
+    assert rewritten(README) == README
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("countersign ")])

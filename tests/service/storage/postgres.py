@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import secrets
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -17,16 +16,16 @@ from typing import Any
 
 import psycopg
 
+SCRIPT = Path(__file__).parents[3] / "scripts" / "postgres.sh"
 USER, PASSWORD = "countersign", "planted-postgres-password"
 
 
 def programs() -> Path:
     """Where initdb and postgres are."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
-    on_path = shutil.which("initdb")
-    if not found and on_path is None:
-        raise RuntimeError("These tests run a PostgreSQL server of their own. Install the distribution's package `postgresql`.")
-    return found[-1].parent if found else Path(str(on_path)).parent
+    found = subprocess.run(["bash", str(SCRIPT)], capture_output=True, text=True)
+    if found.returncode:
+        raise RuntimeError(found.stderr.strip())
+    return Path(found.stdout.strip())
 
 
 class PostgresServer:
