@@ -40,7 +40,9 @@ class Nursery:
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair()
         self._control = ours
-        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+        # Two workers share the cores. A thread that spins while it waits for its team, as OpenMP's do by default, holds up the other
+        # worker's team, and that one the first: generation beside verification then all but stands still.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "TOKENIZERS_PARALLELISM": "false"}
         with theirs:
             command = [sys.executable, "-m", "service.engine.nursery", str(theirs.fileno())]
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
