@@ -20,6 +20,8 @@ SHORTLIST = 64
 """Most promising windows, whose adjusted statistic is taken."""
 EXACT = 4
 """Most promising of those, whose p-value is taken: promise and p agree on the order only nearly."""
+CLOSE = 2.0
+"""How far below the best promise a window can still have the smallest p-value, in natural logarithms."""
 
 Adjust = Callable[[np.ndarray, np.ndarray, int], float]
 """(total (n,), signs (n,), tokens) → the statistic to use in place of signs · total, never above it."""
@@ -110,7 +112,11 @@ def _best_window(
         lengths = (windows[rows, 1] - windows[rows, 0]).tolist()
         adjusted = [adjust(total, row, length) for total, row, length in zip(totals, signs, lengths, strict=True)]
         statistics = np.minimum(statistics, adjusted)
-    order = np.argsort(-exponents(statistics / norms(totals), tried[which[rows]]), kind="stable")[:EXACT]
+    promises = exponents(statistics / norms(totals), tried[which[rows]])
+    order = np.argsort(-promises, kind="stable")[:EXACT]
+    if promises[order[0]] <= 0.0:  # Hoeffding's bound, corrected, says 1 already: the usual case of a text without a mark
+        return int(rows[order[0]]), 1.0
+    order = order[promises[order] > promises[order[0]] - CLOSE]
     corrected = [math.log(float(RademacherTail(totals[i]).pvalue(statistics[i]))) + tried[which[rows[i]]] for i in order]
     best = int(np.argmin(corrected))
     return int(rows[order[best]]), math.exp(min(0.0, corrected[best]))
