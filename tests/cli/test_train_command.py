@@ -46,6 +46,12 @@ def test_layers_follow_the_depth_of_the_model(run: Run, asked: list, tmp_path) -
     assert asked[-1]["config"].query_layers == (1, 2)
 
 
+def test_the_token_codes_can_be_private(run: Run, asked: list, tmp_path) -> None:
+    run("train", "--corpus", tmp_path, "--out", tmp_path)
+    run("train", "--corpus", tmp_path, "--out", tmp_path, "--code-salt", "of my own")
+    assert [call["config"].code_salt for call in asked if "config" in call] == ["countersign-1", "of my own"]
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

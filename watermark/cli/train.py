@@ -31,6 +31,12 @@ def train(
     finished: Annotated[int | None, typer.Option(min=0, help="Marked texts to refine the extractor on; 0 leaves the stage out.")] = None,
     layers: Annotated[str | None, typer.Option(help="Hidden states that the queries read, e.g. 0,2,6. [default: by depth]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seeds weights, edits and batches: same seed, same checkpoint.")] = 0,
+    code_salt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Seeds the token codes. A random text of your own, kept as secret as the checkpoint, makes them private."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a watermark pair for a base model. The same command again resumes an interrupted run."""
@@ -45,7 +51,8 @@ def train(
     recipe = replace(PROFILES[profile], **{name: value for name, value in chosen.items() if value is not None})
     lm = load_base_model(base_model or DEFAULT_BASE_MODEL, device=recipe.device)
     query_layers = _layers(layers, lm.layer_count)
-    config = WatermarkConfig(query_layers=query_layers, hidden_size=lm.hidden_size)
+    salt = {} if code_salt is None else {"code_salt": code_salt}
+    config = WatermarkConfig(query_layers=query_layers, hidden_size=lm.hidden_size, **salt)
     with stage_bars() as advance:
         result = run_training(lm, config, corpus, out, features or out / "features", recipe, seed, advance)
     if as_json:
