@@ -1,15 +1,19 @@
-# Countersign's service. Build and run: docker compose up --build
+# Countersign's service. With PostgreSQL beside it: docker-compose.yml. How to run it: docs/service/deployment.md
 #
-# torch from the default package index brings GPU libraries of several gigabytes. For a small CPU image name an index that has
-# CPU builds of torch 2.13.0:    docker build --build-arg TORCH_INDEX=URL .
+#   docker build .                               on the CPU (target cpu)
+#   docker build --target cuda .                 on an NVIDIA GPU, with the host's NVIDIA container toolkit
+#
+# torch from the default package index brings GPU libraries of several gigabytes, which only the target cuda needs. For a small CPU
+# image name an index that has CPU builds of the torch in pyproject.toml:    docker build --build-arg TORCH_INDEX=URL .
 
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX=""
 WORKDIR /src
 RUN python -m venv /opt/countersign
-# Dependencies first: a change of the code then rebuilds only the last layer.
+# Dependencies first: a change of the code then rebuilds only the last layer. Tracing is among them, because nothing can be installed
+# into a finished image whose root is read-only.
 COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['tracing'], sep='\n')" > requirements.txt \
     && /opt/countersign/bin/pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
        --requirement requirements.txt
 COPY README.md LICENSE NOTICE ./
@@ -18,14 +22,14 @@ COPY models models
 COPY service service
 RUN /opt/countersign/bin/pip install --no-cache-dir --no-deps .
 
-FROM python:3.11-slim
+FROM python:3.11-slim AS runtime
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin countersign \
     && install -d -o countersign -g countersign -m 0700 /data \
     && install -d -o countersign -g countersign -m 0755 /cache
 COPY --from=build /opt/countersign /opt/countersign
-# The root file system may be read-only: what is written goes to /data (keys), /cache (the converted model) and /tmp.
-# The container listens on all its addresses; who reaches it is decided by the ports you publish. The API has no
-# authentication yet: publish to loopback, or put something in front of it that checks who may use it.
+# The root file system may be read-only: what is written goes to /data (SQLite and the master key, where neither is given by the
+# environment), /cache (the converted model) and /tmp. The container listens on all its addresses, and so asks for API keys: give it
+# COUNTERSIGN_ADMIN_KEY. Who reaches it is decided by the ports that you publish.
 ENV PATH=/opt/countersign/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -33,15 +37,23 @@ ENV PATH=/opt/countersign/bin:$PATH \
     COUNTERSIGN_CACHE=/cache \
     COUNTERSIGN_HOST=0.0.0.0 \
     COUNTERSIGN_PORT=8000 \
-    COUNTERSIGN_ALLOW_REMOTE=true \
     COUNTERSIGN_LOG_FORMAT=json \
     HF_HOME=/cache/huggingface \
     MPLCONFIGDIR=/tmp/matplotlib
 USER 10001
 VOLUME ["/data", "/cache"]
 EXPOSE 8000
-# The first start converts the model, which takes minutes.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=300s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=2)"]
+# Of the process, not of its readiness: an orchestrator replaces what is unhealthy, and that helps neither a model that is loading nor a
+# database that is away. Whoever routes requests asks /readyz.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['COUNTERSIGN_PORT'] + '/livez', timeout=2)"]
 STOPSIGNAL SIGTERM
 CMD ["countersign", "serve"]
+
+FROM runtime AS cuda
+ENV COUNTERSIGN_DEVICE=cuda \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# The last one is what is built when none is named.
+FROM runtime AS cpu

@@ -99,6 +99,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # from now on a request waits for the server instead of being refused
     except OSError as error:
         raise InvalidInput(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --host or --port.") from None
     return listening

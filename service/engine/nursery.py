@@ -26,6 +26,17 @@ from watermark.errors import CountersignError
 if TYPE_CHECKING:
     from watermark.pipeline import WatermarkedModel
 
+WORKER_ENVIRONMENT = {
+    # Two workers share the cores. A thread that spins while it waits for its team, as OpenMP's do by default, holds up the other
+    # worker's team, and that one the first: generation beside verification then all but stands still.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # torch keeps what it prepared for the shapes of the last thousand matrix products, some 2 MiB for each length of text. To prepare it
+    # anew costs nothing that can be measured.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
+    "LRU_CACHE_CAPACITY": "16",
+}
+"""Defaults; what the operator sets in the environment counts."""
+
 Load = Callable[[], "WatermarkedModel"]
 
 
@@ -40,9 +51,7 @@ class Nursery:
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair()
         self._control = ours
-        # Two workers share the cores. A thread that spins while it waits for its team, as OpenMP's do by default, holds up the other
-        # worker's team, and that one the first: generation beside verification then all but stands still.
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "TOKENIZERS_PARALLELISM": "false"}
+        environment = {**WORKER_ENVIRONMENT, **os.environ, "TOKENIZERS_PARALLELISM": "false"}
         with theirs:
             command = [sys.executable, "-m", "service.engine.nursery", str(theirs.fileno())]
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.engine.nursery import Nursery
 from service.observability.logs import configure_logging
 from tests.service.harness import Served, serving, small_settings
 
@@ -42,3 +43,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The service with the fake model, shared by the tests of a module."""
     with serving(small_settings(Path(tmp_path_factory.mktemp("served")))) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """One for all tests with the real engine: importing torch and transformers takes longer than the tests."""
+    shared = Nursery()
+    yield shared
+    shared.close()

@@ -15,6 +15,7 @@ import httpx
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.engine.protocol import Engine
 from service.runtime import Runtime
 from service.server import Server, server_config
 from service.settings import Settings, build_settings
@@ -42,14 +43,19 @@ UNCHECKED = KeyCheck(nonce_bits=4, calibration=None)
 
 
 class Served:
-    """A running service: `client` talks to it; `app`, `engine`, `runtime` and `server` are its insides.
+    """A running service: `client` talks to it; `app`, `runtime`, `server` and, where it is the fake one, `engine` are its insides.
 
     `storage` is another connection to its database, as the command line has.
     """
 
-    def __init__(self, app: FastAPI, engine: FakeEngine, server: Server, client: httpx.Client, storage: Storage) -> None:
-        self.app, self.engine, self.server, self.client, self.storage = app, engine, server, client, storage
+    def __init__(self, app: FastAPI, server: Server, client: httpx.Client, storage: Storage) -> None:
+        self.app, self.server, self.client, self.storage = app, server, client, storage
         self.runtime: Runtime = app.state.runtime
+
+    @property
+    def engine(self) -> FakeEngine:
+        assert isinstance(self.runtime.engine, FakeEngine)
+        return self.runtime.engine
 
     def generate(self, **body: Any) -> httpx.Response:
         return self.client.post("/generate", json={"prompt": "Hello", "max_new_tokens": 20, **body})
@@ -69,7 +75,7 @@ class Served:
     @property
     def unfinished(self) -> int:
         """Generations that somebody still waits for, or that hold a place although nobody does."""
-        stats = self.engine.stats()
+        stats = self.runtime.engine.stats()
         return stats.waiting_prompts + stats.running_prompts
 
     def on_loop(self, action: Callable[[], T]) -> T:
@@ -109,7 +115,7 @@ def small_settings(folder: Path, **changes: Any) -> Settings:
 @contextlib.contextmanager
 def serving(
     settings: Settings,
-    engine: FakeEngine | None = None,
+    engine: Engine | None = None,
     *,
     on_load_failure: Callable[[BaseException], None] | None = None,
     wait: bool = True,
@@ -126,7 +132,7 @@ def serving(
         try:
             until(lambda: server.started, "the server to start")
             with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=30) as client:
-                served = Served(app, engine, server, client, storage)
+                served = Served(app, server, client, storage)
                 if wait:
                     until(lambda: served.readiness()[0] == 200, "the service to be ready")
                 yield served
