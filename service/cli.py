@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import socket
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,7 @@ from watermark.folders import data_folder
 if TYPE_CHECKING:
     from service.first_start import FirstIssuers
     from service.settings import Settings
+    from service.storage.open import Storage
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +57,7 @@ def run(settings: Settings, as_json: bool = False) -> None:
     from service.first_start import first_issuers, require_api_keys
     from service.observability.logs import configure_logging
     from service.server import Server, server_config
-    from service.storage.open import open_storage
+    from service.settings import local_url
 
     checkpoint = checkpoint_folder(settings.base_model, settings.checkpoint)
     failures: list[BaseException] = []
@@ -66,14 +66,16 @@ def run(settings: Settings, as_json: bool = False) -> None:
         failures.append(error)
         server.should_exit = True
 
-    with listen(settings.host, settings.port) as listening, contextlib.closing(open_storage(settings)) as storage:
+    def prepare(storage: Storage) -> None:
         require_api_keys(settings, storage)
-        first = first_issuers(storage, checkpoint)
-        announce(url(settings.host, listening.getsockname()[1]), first, as_json)
+        announce(address, first_issuers(storage, checkpoint), as_json)
+
+    with listen(settings.host, settings.port) as listening:
+        address = local_url(settings.host, listening.getsockname()[1])
         configure_logging(settings.log_level, settings.log_format)
         engine = BatchingEngine(settings, LoadModel(settings.base_model, settings.checkpoint))
-        app = create_app(settings, engine=engine, storage=storage, on_load_failure=on_load_failure)
-        server = Server(server_config(app, drain_seconds=math.ceil(settings.drain_seconds)), app.state.runtime)
+        app = create_app(settings, engine=engine, prepare=prepare, on_load_failure=on_load_failure)
+        server = Server(server_config(app, settings), app.state.runtime)
         with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn after it has shut down in good order
             server.run(sockets=[listening])
     if failures:
@@ -100,13 +102,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen()  # from now on a request waits for the server instead of being refused
-    except OSError as error:
-        raise InvalidInput(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --host or --port.") from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "that is no address"
+        raise InvalidInput(f"Cannot listen on {host} port {port}: {reason}. Choose another with --host or --port.") from None
     return listening
-
-
-def url(host: str, port: int) -> str:
-    """What to type into a browser on this machine."""
-    plain = host.strip("[]")
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(plain, plain)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

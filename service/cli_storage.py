@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,10 +22,9 @@ from watermark.errors import InvalidInput
 
 if TYPE_CHECKING:
     from service.storage.api_keys import ApiKeyRecord
+    from service.storage.audit import AuditEntry
     from service.storage.issuers import IssuerRecord
     from service.storage.open import Storage
-
-ACTOR = "command line"
 
 NameArgument = Annotated[str, typer.Argument(help="Lower-case letters, digits, '.', '_', '-'.")]
 PayloadBitsOption = Annotated[
@@ -75,8 +75,7 @@ def create_issuer(
     """Create an issuer with a fresh key, checked against the checkpoint's calibration."""
     sound, checked = _soundness(base_model, checkpoint)
     with _storage() as storage:
-        record = storage.issuers.create(name, payload_bits or 0, sound)
-        storage.audit.record(ACTOR, "issuer.create", name, detail={"payload_bits": record.payload_bits})
+        record = storage.issuers.create(name, payload_bits or 0, sound, _audit("issuer.create"))
     _show_issuer(record, f"Created issuer {name!r} ({checked})", as_json)
 
 
@@ -113,16 +112,14 @@ def rotate_issuer(
     """Give an issuer a fresh key. The old ones mark nothing any more and go on verifying."""
     sound, checked = _soundness(base_model, checkpoint)
     with _storage() as storage:
-        record = storage.issuers.rotate(name, payload_bits, sound)
-        storage.audit.record(ACTOR, "issuer.rotate", name, detail={"key_version": record.key_version})
+        record = storage.issuers.rotate(name, payload_bits, sound, _audit("issuer.rotate"))
     _show_issuer(record, f"Rotated the key of issuer {name!r} ({checked})", as_json)
 
 
 def retire_issuer(name: NameArgument, as_json: JsonOption = False) -> None:
     """Mark nothing for an issuer any more. Its texts go on verifying; it cannot be undone."""
     with _storage() as storage:
-        record = storage.issuers.retire(name)
-        storage.audit.record(ACTOR, "issuer.retire", name)
+        record = storage.issuers.retire(name, _audit("issuer.retire"))
     _show_issuer(record, f"Retired issuer {name!r}", as_json)
 
 
@@ -134,14 +131,9 @@ def import_issuers(
     keys = KeyRing(folder).all()
     if not keys:
         raise InvalidInput(f"There are no keys in {folder}.")
-    imported, known = [], []
     with _storage() as storage:
-        for key in keys:
-            if storage.issuers.import_key(key):
-                storage.audit.record(ACTOR, "issuer.import", key.name)
-                imported.append(key.name)
-            else:
-                known.append(key.name)
+        imported = [key.name for key in storage.issuers.import_keys(keys, _audit("issuer.import"))]
+    known = [key.name for key in keys if key.name not in imported]
     if as_json:
         print_json({"imported": imported, "known": known})
     else:
@@ -162,8 +154,7 @@ def create_api_key(
     """Create an API key and print its token, this once: only a hash of it is stored."""
     expires_at = None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days)
     with _storage() as storage:
-        record, token = storage.api_keys.create(name, scope, expires_at)
-        storage.audit.record(ACTOR, "api_key.create", name, detail={"scopes": list(record.scopes)})
+        record, token = storage.api_keys.create(name, scope, expires_at, _audit("api_key.create"))
     if as_json:
         print_json({**_api_key(record), "token": token})
     else:
@@ -186,8 +177,7 @@ def list_api_keys(as_json: JsonOption = False) -> None:
 def revoke_api_key(name: NameArgument, as_json: JsonOption = False) -> None:
     """Revoke an API key for good. Running services refuse it within seconds."""
     with _storage() as storage:
-        record = storage.api_keys.revoke(name)
-        storage.audit.record(ACTOR, "api_key.revoke", name)
+        record = storage.api_keys.revoke(name, _audit("api_key.revoke"))
     if as_json:
         print_json(_api_key(record))
     else:
@@ -219,7 +209,6 @@ def reencrypt(
     """Encrypt all secrets with another master key, all or nothing. Stop the service first, and start it with the new key."""
     from service.settings import build_settings
     from service.storage import vault
-    from service.storage.audit import AuditLog
     from service.storage.encryption import MasterKey
     from service.storage.open import master_key, open_database
 
@@ -230,20 +219,22 @@ def reencrypt(
             raise InvalidInput("Nothing is encrypted in this database yet.")
         old = master_key(settings, database)
         new = MasterKey.create_file(new_master_key_file)  # an existing file is read, not replaced
-        values = vault.reencrypt(database, old, new)
-        AuditLog(database).record(ACTOR, "database.reencrypt", detail={"values": values})
+        values = vault.reencrypt(database, old, new, _audit("database.reencrypt"))
+    path = new_master_key_file.absolute()
     if as_json:
-        print_json({"values": values, "master_key_file": str(new_master_key_file)})
-    else:
-        print(f"Encrypted {values} secrets with the key in {new_master_key_file}. Start the service with")
-        print(f"COUNTERSIGN_MASTER_KEY_FILE={new_master_key_file}, and keep the old key for as long as you keep old backups.")
+        print_json({"values": values, "master_key_file": str(path)})
+        return
+    print(f"Encrypted {values} secrets with the key in {path}. Before you start the service again:")
+    if settings.master_key is not None:
+        print("    unset COUNTERSIGN_MASTER_KEY      # and take it out of where it is set: it holds the old key")
+    print(f"    export COUNTERSIGN_MASTER_KEY_FILE={shlex.quote(str(path))}")
+    print("Keep the old key for as long as you keep old backups.")
 
 
 def new_signing_key(as_json: JsonOption = False) -> None:
     """Sign receipts with a fresh key, from the service's next start on. Receipts signed with the old one stay valid."""
     with _storage() as storage:
-        key = storage.signer.rotate()
-        storage.audit.record(ACTOR, "signing_key.rotate", key.key_id)
+        key = storage.signer.rotate(_audit("signing_key.rotate"))
     if as_json:
         print_json({"key_id": key.key_id, "public_key": key.public_key})
     else:
@@ -261,6 +252,12 @@ def _storage() -> Iterator[Storage]:
 
     with contextlib.closing(open_storage(build_settings())) as storage:
         yield storage
+
+
+def _audit(action: str) -> AuditEntry:
+    from service.storage.audit import AuditEntry
+
+    return AuditEntry("command line", action)
 
 
 def _soundness(base_model: str | None, checkpoint: str | None) -> tuple[Callable[[IssuerKey], bool], str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from service.api.drafts import DEFAULT_ISSUER
 from service.settings import Settings
+from service.storage.audit import AuditEntry
+from service.storage.errors import IssuerExists
 from service.storage.open import Storage
 from watermark.calibration.key_check import KeyCheck
 from watermark.codebook.keys import KeyRing
@@ -48,13 +50,11 @@ def first_issuers(storage: Storage, checkpoint: Path) -> FirstIssuers | None:
     if storage.issuers.list():
         return None
     check = KeyCheck.of(checkpoint)  # the model is still to be loaded, and the address is announced before that
-    keys = KeyRing(key_folder()).all()
-    for key in keys:
-        storage.issuers.import_key(key)
-        storage.audit.record(ACTOR, "issuer.import", key.name)
-    if keys:
+    if keys := KeyRing(key_folder()).all():
+        storage.issuers.import_keys(keys, AuditEntry(ACTOR, "issuer.import"))
         return FirstIssuers(None, tuple(key.name for key in keys), check)
-
-    storage.issuers.create(DEFAULT_ISSUER, 0, check.sound)
-    storage.audit.record(ACTOR, "issuer.create", DEFAULT_ISSUER)
+    try:
+        storage.issuers.create(DEFAULT_ISSUER, 0, check.sound, AuditEntry(ACTOR, "issuer.create"))
+    except IssuerExists:  # another process with the same database was a moment faster
+        return None
     return FirstIssuers(DEFAULT_ISSUER, (), check)

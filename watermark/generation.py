@@ -50,11 +50,6 @@ class GenerationSession:
     def __len__(self) -> int:
         return len(self._running)
 
-    @property
-    def longest(self) -> int:
-        """Tokens that the longest request may come to, prompt included; 0 without any."""
-        return max((len(row.prompt_ids) + row.sampling.max_new_tokens for row in self._running), default=0)
-
     def admit(self, requests: Sequence[GenerationRequest], *, hurry: bool = False) -> list[Generation]:
         """Raises what `prompt_ids` raises, before anything is admitted. With `hurry` prompts are read at once, while running texts wait."""
         prompts = [prompt_ids(self.model, request) for request in requests]

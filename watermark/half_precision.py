@@ -17,7 +17,7 @@ from torch import Tensor, nn
 @functools.cache
 def pays_off() -> bool:
     """Whether this CPU has bfloat16 instructions; without them the conversion costs more than it saves."""
-    return torch.backends.cpu.get_cpu_capability() in ("AVX512", "AVX10", "AMX") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class HalfLinear(nn.Module):

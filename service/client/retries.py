@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC
 
 import httpx
+from pydantic import ValidationError
+
+from service.schemas.problem import Problem
 
 ANNOUNCED = (429, 503)
-"""The service did not do the work, and says so."""
+"""The service did not do the work, and says so; but for one 503."""
+PERHAPS_DONE = "storage_unavailable"
+"""Where a change was asked for, the database may have made it, and the service not have heard so any more."""
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 CONNECT_SECONDS = 5.0
 JITTER_SECONDS = 0.25
@@ -21,7 +26,8 @@ JITTER_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Answers 429 and 503 are tried again, and failed connections where the request cannot have had an effect that must not be repeated."""
+    """Answers 429 and 503 are tried again; failed connections, and a storage that is away, only where the request cannot have had an
+    effect that must not be repeated."""
 
     retries: int = 4
     first_seconds: float = 0.5
@@ -80,10 +86,17 @@ def attempts(policy: RetryPolicy, seconds: float, repeatable: bool) -> Steps:
 
 def _may_repeat(outcome: Outcome, repeatable: bool) -> bool:
     if isinstance(outcome, httpx.Response):
-        return outcome.status_code in ANNOUNCED
+        return outcome.status_code in ANNOUNCED and (repeatable or not _perhaps_done(outcome))
     if isinstance(outcome, NOT_SENT):
         return True
     return repeatable and isinstance(outcome, (httpx.NetworkError, httpx.RemoteProtocolError))
+
+
+def _perhaps_done(refusal: httpx.Response) -> bool:
+    try:
+        return Problem.model_validate_json(refusal.content).code == PERHAPS_DONE
+    except ValidationError:  # a proxy's own answer
+        return False
 
 
 def _announced(outcome: Outcome) -> float | None:

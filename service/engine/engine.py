@@ -13,11 +13,12 @@ from typing import Any
 
 import structlog
 
-from service.engine.lane import Item, Lane
+from service.engine.lane import KEY_SETS, SHORT_LIFE, Item, Lane
 from service.engine.messages import Generate, VerifyText, Worker
 from service.engine.nursery import Load, Nursery, NurseryLost
 from service.engine.protocol import Health, ModelCard, Piece, Stats, Ticket, Unavailable, VerificationRequest
 from service.engine.work import Work
+from service.observability.logs import describe_error
 from service.settings import Settings
 from watermark.codebook.keys import IssuerKey
 from watermark.sampling.requests import GenerationRequest, GenerationResult
@@ -26,10 +27,6 @@ from watermark.statistics.verdict import Verdict
 log = structlog.get_logger("countersign.engine")
 
 TICK = 0.5
-KEY_SETS = 16
-"""Sets of keys that keep their number between requests."""
-VERIFY_AHEAD = 3
-"""Batches of text that the verification worker is given at once: it is never idle, and a late request is not far behind."""
 
 
 @dataclass(eq=False)
@@ -64,28 +61,40 @@ class BatchingEngine:
         try:
             card = await self._with_nursery(lambda nursery: nursery.load(self._load))
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch())
+                tasks.create_task(self._watch_nursery())
                 for lane in self._lanes:
                     tasks.create_task(lane.keep())
                 for lane in self._lanes:
                     await lane.up.wait()
                 self._card = card
                 log.info("ready", model=card.model, checkpoint=card.checkpoint)
-                await self._watch()
+        except* Exception as group:
+            raise group.exceptions[0] from None
         finally:
             if self._nursery and not self._shared:
                 self._nursery.close()
 
     async def _watch(self) -> None:
-        """Kill what is stuck, and keep a nursery ready for the next fork."""
+        """Kill what is stuck."""
         while True:
             await asyncio.sleep(TICK)
             for lane in self._lanes:
                 if lane.stalled(self._settings.stall_seconds):
                     log.error("worker_stalled", worker=lane.name, seconds=self._settings.stall_seconds)
                     lane.kill()
+
+    async def _watch_nursery(self) -> None:
+        """Keep one ready for the next fork. The workers do well without it, so a failure here is not the end."""
+        while True:
+            await asyncio.sleep(TICK)
             if self._nursery and not self._nursery.alive:
                 log.error("nursery_died")
-                await self._with_nursery(lambda nursery: nursery.load(self._load))
+                try:
+                    await self._with_nursery(lambda nursery: nursery.load(self._load))
+                except Exception as error:
+                    log.error("nursery_not_restarted", **describe_error(error))
+                    await asyncio.sleep(SHORT_LIFE)
 
     async def _with_nursery(self, ask: Any) -> Any:
         """The answer of a nursery; a new one is started when it was lost."""
@@ -104,11 +113,11 @@ class BatchingEngine:
         s = self._settings
         worker = Worker(role, s.device, s.threads, s.verify_batch_characters, s.log_level, s.log_format)
 
-        def begin(nursery: Nursery) -> socket.socket:
+        def begin(nursery: Nursery) -> tuple[socket.socket, int]:
             nursery.load(self._load)  # a nursery that was started again has nothing loaded
             return nursery.fork(self._load, worker)
 
-        return Lane(role, room, lambda: self._with_nursery(begin), restart_seconds=s.restart_seconds)
+        return Lane(role, room, lambda: self._with_nursery(begin), restart_seconds=s.restart_seconds, overtaking=role == "verification")
 
     async def drain(self, seconds: float) -> None:
         self._refusing = True
@@ -207,8 +216,12 @@ class BatchingEngine:
         return not running or (len(running) < self._settings.batch_size and longest * (len(running) + 1) <= self._settings.batch_tokens)
 
     def _room_to_verify(self, item: Item, running: list[Item]) -> bool:
+        """One batch at a time: what the worker has cannot be overtaken. Beside it one long text, in whose pauses it reads the batch."""
         most = self._settings.verify_batch_characters
-        return not running or sum(min(most, _characters(each)) for each in (item, *running)) <= VERIFY_AHEAD * most
+        short = [_characters(each) for each in running if _characters(each) <= most]
+        if _characters(item) > most:
+            return len(running) == len(short)
+        return not short or sum(short) + _characters(item) <= most
 
 
 def _begin(ticket: _Ticket, items: Sequence[Item], keys: tuple[IssuerKey, ...] = ()) -> None:

@@ -10,6 +10,7 @@ import structlog
 
 from service.engine.messages import Cancel, Failed, Finished, Generate, RemoteError, Written
 from service.observability.logs import describe_error
+from watermark.codebook.keys import IssuerKey
 from watermark.errors import CountersignError
 from watermark.sampling.requests import GenerationRequest, SamplingSettings
 
@@ -34,7 +35,7 @@ class Generating:
     """One `turn` takes in what came and writes one token of every text.
 
     When a step fails, its requests are written again from the start, in halves of halves, until the one at fault is alone; what was
-    told of a text is not told again. Nothing else is admitted meanwhile.
+    told of a text is not told again. Nothing else is admitted until all halves have been begun.
     """
 
     def __init__(self, model: WatermarkedModel, inbox: Inbox, tell: Callable[[object], None]) -> None:
@@ -45,8 +46,9 @@ class Generating:
         self._suspects: list[list[_Job]] = []
 
     def warm_up(self) -> None:
-        lead = self.model.lm.tokenize("a").ids
-        self.model.generate([GenerationRequest(tuple(lead), SamplingSettings(max_new_tokens=2, seed=0))])
+        """Marked text, so that the reading of its self-check is warm too. The key is nobody's."""
+        key = IssuerKey("warm-up", bytes(32))
+        self.model.generate([GenerationRequest("A few words.", SamplingSettings(max_new_tokens=4, seed=0), key)])
 
     def turn(self) -> None:
         for message in self.inbox.waiting(wait=not (self._running or self._waiting or self._suspects)):

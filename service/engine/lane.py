@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from service.engine import frames
-from service.engine.messages import Cancel, Failed, Finished, Generate, Keys, Ready, VerifyText, Written
+from service.engine.messages import Cancel, Failed, Finished, Generate, Keys, LoadFailed, Ready, VerifyText, Written
 from service.engine.protocol import Piece, Unavailable
 from service.engine.work import FairQueue, Work
 from watermark.errors import Cancelled
@@ -29,16 +29,21 @@ KEY_SETS = 16
 """Key sets that a worker remembers beyond those it needs."""
 
 Item = Generate | VerifyText
+Fork = Callable[[], Awaitable[tuple[socket.socket, int]]]
+"""A new worker: the socket to talk to it, and its process id."""
 Room = Callable[[Item, list[Item]], bool]
 """Whether the worker should be given an item beside those that it has."""
 
 
 class Lane:
-    """Feeds one worker and hands on what it says. `keep` starts it, and starts it again whenever it died."""
+    """Feeds one worker and hands on what it says. `keep` starts it, and starts it again whenever it died.
 
-    def __init__(self, name: str, room: Room, fork: Callable[[], Awaitable[socket.socket]], *, restart_seconds: float) -> None:
+    `overtaking`: a work whose item has no room lets others go before it.
+    """
+
+    def __init__(self, name: str, room: Room, fork: Fork, *, restart_seconds: float, overtaking: bool) -> None:
         self.name = name
-        self.queue = FairQueue()
+        self.queue = FairQueue(overtaking)
         self.up = asyncio.Event()
         self.restarts = 0
         self.pid: int | None = None
@@ -47,6 +52,7 @@ class Lane:
         self._writer: asyncio.StreamWriter | None = None
         self._known_keys: set[int] = set()
         self._heard = time.monotonic()
+        self._ever_up = False
         self._pace = 0.0  # seconds per token of the budget, a moving average; only for Retry-After
 
     # -- for the engine
@@ -81,7 +87,9 @@ class Lane:
         return max(1, min(MAX_RETRY_AFTER, round(self.queue.tokens * self._pace)))
 
     def stalled(self, seconds: float) -> bool:
-        return self.up.is_set() and bool(self._running) and time.monotonic() - self._heard > seconds
+        """Whether it has been silent for so long, while it starts or has something to do."""
+        busy = bool(self._running) or not self.up.is_set()
+        return self.pid is not None and busy and time.monotonic() - self._heard > seconds
 
     def kill(self) -> None:
         if self.pid:
@@ -92,9 +100,9 @@ class Lane:
         """Until cancelled."""
         pause = self._restart_seconds
         while True:
-            connection = await self._fork()
+            connection, self.pid = await self._fork()
             reader, self._writer = await asyncio.open_connection(sock=connection)
-            born = time.monotonic()
+            born = self._heard = time.monotonic()
             try:
                 await self._listen(reader)
             except EOFError:
@@ -117,10 +125,12 @@ class Lane:
             message = await frames.receive_async(reader)
             self._heard = time.monotonic()
             if isinstance(message, Ready):
-                self.pid = message.pid
                 self._known_keys = set()
+                self._ever_up = True
                 self.up.set()
-                log.info("worker_ready", worker=self.name, pid=message.pid)
+                log.info("worker_ready", worker=self.name, pid=self.pid)
+            elif isinstance(message, LoadFailed) and not self._ever_up:
+                raise message.error  # the first one could not even start, and neither would the next
             elif isinstance(message, Written):
                 self._written(message)
             elif isinstance(message, Finished | Failed):
@@ -146,8 +156,8 @@ class Lane:
             self._pace += 0.2 * (pace - self._pace) if self._pace else pace
 
     def _feed(self) -> None:
-        while self.up.is_set() and (item := self.queue.first()) and self._room(item, [other for _, other in self._running.values()]):
-            work, item = self.queue.take()
+        while self.up.is_set() and (taken := self.queue.take(self._fits)):
+            work, item = taken
             work.ticket.started = work.ticket.started or time.monotonic()
             if isinstance(item, VerifyText):
                 self._send_keys(item.keys, work)
@@ -155,6 +165,9 @@ class Lane:
                 self._heard = time.monotonic()  # silence counts from when there is something to say
             self._running[item.number] = (work, item)
             self._send(item)
+
+    def _fits(self, item: Item) -> bool:
+        return self._room(item, [other for _, other in self._running.values()])
 
     def _send_keys(self, number: int, work: Work) -> None:
         if number in self._known_keys:

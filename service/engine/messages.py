@@ -44,7 +44,7 @@ class Cancel(NamedTuple):
 
 
 class Ready(NamedTuple):
-    pid: int
+    """It has warmed up."""
 
 
 class Alive(NamedTuple):
@@ -96,4 +96,6 @@ class Worker:
 
 
 class LoadFailed(NamedTuple):
+    """A model that could not be loaded, or a worker that cannot go on."""
+
     error: CountersignError | RemoteError

@@ -1,7 +1,7 @@
 """The nursery: a process that loads the model once and forks the workers, so that one that died is back at once and all share the weights.
 
-It computes nothing itself, with one thread throughout: only a process without threads may safely fork. What the API process holds is
-`Nursery`; what runs is `main`, as `python -m service.engine.nursery FD`.
+It computes nothing itself, with one thread of its own: a lock that another thread holds would stay locked in a fork for ever. What
+the API process holds is `Nursery`; what runs is `main`, as `python -m service.engine.nursery FD`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from service.engine import frames
 from service.engine.messages import LoadFailed, RemoteError, Worker
 from service.engine.protocol import ModelCard
@@ -30,6 +32,7 @@ WORKER_ENVIRONMENT = {
     # Two workers share the cores. A thread that spins while it waits for its team, as OpenMP's do by default, holds up the other
     # worker's team, and that one the first: generation beside verification then all but stands still.
     "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENBLAS_NUM_THREADS": "1",  # torch computes with its own threads; numpy's would be there when the nursery forks
     # torch keeps what it prepared for the shapes of the last thousand matrix products, some 2 MiB for each length of text. To prepare it
     # anew costs nothing that can be measured.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
@@ -37,6 +40,7 @@ WORKER_ENVIRONMENT = {
 }
 """Defaults; what the operator sets in the environment counts."""
 
+log = structlog.get_logger("countersign.nursery")
 Load = Callable[[], "WatermarkedModel"]
 
 
@@ -71,19 +75,19 @@ class Nursery:
             raise answer.error
         return answer
 
-    def fork(self, load: Load, worker: Worker) -> socket.socket:
-        """A new worker with that model; it says Ready on the socket that is returned. Raises NurseryLost."""
+    def fork(self, load: Load, worker: Worker) -> tuple[socket.socket, int]:
+        """A new worker with that model: the socket on which it says Ready, and its process id. Raises NurseryLost."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 with self._lock:
                     frames.send(self._control, (load, worker))
                     socket.send_fds(self._control, [b"."], [theirs.fileno()])
-                    frames.receive(self._control)
+                    pid = frames.receive(self._control)
             except (OSError, EOFError):
                 ours.close()
                 raise NurseryLost from None
-        return ours
+        return ours, pid
 
     def close(self) -> None:
         """End it. Workers go on."""
@@ -101,7 +105,8 @@ class Nursery:
 
 
 def main(descriptor: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the service decides when work ends
+    for each in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the service decides when work ends, by closing the sockets
+        signal.signal(each, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     control = socket.socket(fileno=descriptor)
     models: dict[Load, WatermarkedModel] = {}
@@ -113,11 +118,12 @@ def main(descriptor: int) -> None:
                 _, (connection, *_), _, _ = socket.recv_fds(control, 1, 1)
                 gc.collect()
                 gc.freeze()  # the collector would touch, and so copy, pages that all workers share
-                if os.fork() == 0:
+                pid = os.fork()
+                if pid == 0:
                     control.close()
-                    _work(connection, models[load], worker)
+                    _work(socket.socket(fileno=connection), models[load], worker)
                 os.close(connection)
-                frames.send(control, None)
+                frames.send(control, pid)
             else:
                 frames.send(control, _loaded(message, models))
 
@@ -138,18 +144,20 @@ def _loaded(load: Load, models: dict[Load, WatermarkedModel]) -> ModelCard | Loa
         return LoadFailed(RemoteError(describe_error(error)))
 
 
-def _work(connection: int, model: WatermarkedModel, worker: Worker) -> None:
-    """The rest of a forked worker's life."""
-    status = 1
+def _work(connection: socket.socket, model: WatermarkedModel, worker: Worker) -> None:
+    """The rest of a forked worker's life. What ends it is told, and logged without its message."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         configure_logging(worker.log_level, worker.log_format)  # type: ignore[arg-type]
         from service.engine.worker import run_worker
 
-        run_worker(socket.socket(fileno=connection), model, worker)
-        status = 0
+        run_worker(connection, model, worker)
+    except BaseException as error:
+        log.error("worker_failed", worker=worker.role, **describe_error(error))
+        with contextlib.suppress(OSError):
+            frames.send(connection, LoadFailed(error if isinstance(error, CountersignError) else RemoteError(describe_error(error))))
     finally:
-        os._exit(status)  # never back into the nursery's loop, and none of its clean-up
+        os._exit(1)  # never back into the nursery's loop, and none of its clean-up
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The contract between the API and whatever runs the model. `tests/service/engine/conformance.py` holds every engine to it.
+"""The contract between the API and whatever runs the model. `tests/service/engine/test_conformance.py` holds every engine to it.
 
 * Requests are independent: a text is the same alone and in a batch, and one that fails does not take others along.
 * `submit` never waits: it queues all or refuses all with `Unavailable` (`queue_full`, `loading`, `shutting_down`).

@@ -11,7 +11,7 @@ import structlog
 from service.engine.messages import Alive, Cancel, Failed, Finished, Keys, RemoteError, VerifyText
 from service.observability.logs import describe_error
 from watermark.codebook.keys import IssuerKey
-from watermark.errors import CountersignError
+from watermark.errors import Cancelled, CountersignError
 
 if TYPE_CHECKING:
     from service.engine.worker import Inbox
@@ -29,6 +29,8 @@ class Verifying:
         self._waiting: deque[VerifyText] = deque()
         self._keys: dict[int, tuple[IssuerKey, ...]] = {}
         self._in_between = False
+        self._reading: set[int] = set()
+        """Numbers of the texts of the outer batch that somebody still waits for."""
 
     def warm_up(self) -> None:
         self.model.evidence(["A few words, so that everything that is made at the first use is made."])
@@ -36,6 +38,7 @@ class Verifying:
     def turn(self) -> None:
         self._hear(wait=not self._waiting)
         if batch := self._take():
+            self._reading = {text.number for text in batch}
             self._verify(batch)
 
     def _hear(self, wait: bool) -> None:
@@ -48,6 +51,7 @@ class Verifying:
                     del self._keys[number]
             elif isinstance(message, Cancel):
                 self._waiting = deque(text for text in self._waiting if text.number != message.number)
+                self._reading.discard(message.number)
 
     def _take(self, short_only: bool = False) -> list[VerifyText]:
         """Texts that are tested as the first of them is, in order; with `short_only` none that would fill a batch by itself."""
@@ -69,6 +73,8 @@ class Verifying:
             keys = self._keys[first.keys]  # now: they may be forgotten while a cancelled text is still read
             evidence = self.model.evidence([text.text for text in batch], on_batch=self._pause)
             verdicts = self.model.verdicts(evidence, keys, false_positive_rate=first.false_positive_rate, detail=first.detail)
+        except Cancelled:
+            pass  # the client left, and the service knows
         except Exception as error:
             log.warning("batch_failed", size=len(batch), **describe_error(error))
             if len(batch) == 1:
@@ -88,6 +94,8 @@ class Verifying:
         self._in_between = True
         try:
             self._hear(wait=False)
+            if not self._reading:
+                raise Cancelled("Nobody waits for these texts any more.")
             if batch := self._take(short_only=True):
                 self._verify(batch)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,9 +52,14 @@ class Work:
 
 
 class FairQueue:
-    """Works that wait, item by item in turn: a request with many texts does not hold up one with a single text."""
+    """Works that wait, item by item in turn: a request with many texts does not hold up one with a single text.
 
-    def __init__(self) -> None:
+    With `overtaking` nor does one whose next item has no room yet; without, all wait for the first, which would otherwise wait for ever
+    while smaller ones keep coming.
+    """
+
+    def __init__(self, overtaking: bool) -> None:
+        self._overtaking = overtaking
         self._works: deque[Work] = deque()
 
     def __iter__(self) -> Iterator[Work]:
@@ -72,11 +77,13 @@ class FairQueue:
     def add(self, work: Work) -> None:
         self._works.append(work)
 
-    def first(self) -> Generate | VerifyText | None:
-        return self._works[0].items[0] if self._works else None
-
-    def take(self) -> tuple[Work, Generate | VerifyText]:
-        work = self._works.popleft()
+    def take(self, fits: Callable[[Generate | VerifyText], bool]) -> tuple[Work, Generate | VerifyText] | None:
+        """The next item that fits, or None."""
+        candidates = list(self._works) if self._overtaking else list(self._works)[:1]
+        work = next((work for work in candidates if fits(work.items[0])), None)
+        if work is None:
+            return None
+        self._works.remove(work)
         item = work.items.popleft()
         if work.items:
             self._works.append(work)

@@ -33,10 +33,11 @@ class Inbox:
         threading.Thread(target=self._hear, args=(connection,), daemon=True).start()
 
     def _hear(self, connection: socket.socket) -> None:
-        with contextlib.suppress(EOFError):
+        try:
             while True:
                 self._messages.put(frames.receive(connection))
-        os._exit(0)  # nobody is left to work for
+        finally:
+            os._exit(0)  # nobody is left to work for, or can be understood
 
     def waiting(self, wait: bool) -> list[Any]:
         """All that came since the last call; with `wait`, something or nothing after IDLE_SECONDS."""
@@ -75,7 +76,7 @@ def run_worker(connection: socket.socket, model: WatermarkedModel, worker: Worke
     else:
         loop = Verifying(model, inbox, tell, worker.batch_characters)
     loop.warm_up()
-    tell(Ready(os.getpid()))
+    tell(Ready())
     while True:
         tell(Alive())
         loop.turn()

@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 
 from service.receipts.document import VERSION, Receipt, SignedReceipt, canonical, content_sha256
 from service.receipts.verification import key_id
+from service.storage.audit import AuditEntry
 from service.storage.database import Database
 from service.storage.encryption import MasterKey
-from service.storage.models import SealedValue, SigningKeyRow, now
-from service.storage.vault import DATA_KEY, signing_identity
+from service.storage.models import SigningKeyRow, now
+from service.storage.vault import check_master, signing_identity
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ReceiptSigner:
 
     def __init__(self, database: Database, master: MasterKey) -> None:
         self._database, self._master = database, master
-        self._lock = threading.Lock()
+        self._rotating, self._exchanging = threading.Lock(), threading.Lock()
         self._key: Ed25519PrivateKey | None = None
 
     def sign(
@@ -91,25 +92,36 @@ class ReceiptSigner:
             rows = session.scalars(select(SigningKeyRow).order_by(SigningKeyRow.created.desc(), SigningKeyRow.id)).all()
         return tuple(PublicKey(row.id, row.public_key.hex(), _pem(row.public_key), row.created, row.retired_at) for row in rows)
 
-    def rotate(self) -> PublicKey:
-        """Sign with a fresh key from now on. Receipts of the old ones stay valid. Raises StorageUnavailable."""
-        with self._lock, self._database.session() as session:
-            for row in self._active(session):
-                row.retired_at = now()
-            self._key = self._draw(session)
+    def rotate(self, audit: AuditEntry | None = None) -> PublicKey:
+        """Sign with a fresh key from now on. Receipts of the old ones stay valid. Raises StorageUnavailable and MasterKeyError."""
+        with self._rotating:
+            with self._database.session() as session:
+                for row in self._active(session):
+                    row.retired_at = now()
+                key = self._draw(session)
+                if audit:
+                    audit.write(session, key_id(key.public_key()))
+            with self._exchanging:
+                self._key = key
         return self.public_keys()[0]
 
     def _signing_key(self) -> Ed25519PrivateKey:
-        with self._lock:
-            if self._key is None:
-                with self._database.session() as session:
-                    active = self._active(session)
-                    self._key = self._opened(active[0]) if active else self._draw(session)
+        if self._key is not None:
+            return self._key
+        # No lock is held here: with the database away, threads would wait for one another's timeouts one by one.
+        with self._database.session() as session:
+            active = self._active(session)
+            found = self._opened(active[0]) if active else self._draw(session)
+        with self._exchanging:
+            self._key = self._key or found  # `rotate` may have been quicker
             return self._key
 
     def _active(self, session: Session) -> list[SigningKeyRow]:
-        """Keys that may sign, the newest first. The lock lets only one process at a time find that there is none."""
-        session.scalars(select(SealedValue).where(SealedValue.name == DATA_KEY).with_for_update()).one()
+        """Keys that may sign, the newest first. Raises MasterKeyError.
+
+        The check's row lock lets only one process at a time find that there is none.
+        """
+        check_master(session, self._master)
         query = select(SigningKeyRow).where(SigningKeyRow.retired_at.is_(None)).order_by(SigningKeyRow.created.desc(), SigningKeyRow.id)
         return list(session.scalars(query))
 

@@ -19,6 +19,7 @@ from typing import Literal, cast, get_args
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from service.storage.audit import AuditEntry
 from service.storage.database import Database
 from service.storage.errors import ApiKeyExists, UnknownApiKey
 from service.storage.models import ApiKeyRow, now
@@ -48,9 +49,6 @@ class ApiKeyRecord:
     def active(self) -> bool:
         return self.revoked_at is None and (self.expires_at is None or now() < self.expires_at)
 
-    def allows(self, scope: Scope) -> bool:
-        return scope in self.scopes or "admin" in self.scopes
-
 
 class ApiKeyStore:
     """Safe in several threads. All methods raise StorageUnavailable."""
@@ -61,7 +59,9 @@ class ApiKeyStore:
         self._accepted: dict[bytes, tuple[ApiKeyRecord, float]] = {}
         """Digest of a token → its key, and until when that is believed (time.monotonic())."""
 
-    def create(self, name: str, scopes: Iterable[str], expires_at: datetime | None = None) -> tuple[ApiKeyRecord, str]:
+    def create(
+        self, name: str, scopes: Iterable[str], expires_at: datetime | None = None, audit: AuditEntry | None = None
+    ) -> tuple[ApiKeyRecord, str]:
         """A new key and its token, which cannot be had again. Raises InvalidInput (name, scopes, expiry) and ApiKeyExists."""
         if not NAME_PATTERN.fullmatch(name):
             raise InvalidInput(
@@ -80,6 +80,8 @@ class ApiKeyStore:
         try:
             with self._database.session() as session:
                 session.add(row)
+                if audit:
+                    audit.write(session, name, scopes=row.scopes)
         except IntegrityError:
             raise ApiKeyExists(f"An API key named {name!r} exists already, perhaps a revoked one. Choose another name.") from None
         return _record(row), token
@@ -107,13 +109,15 @@ class ApiKeyStore:
         with self._database.reading() as session:
             return tuple(_record(row) for row in session.scalars(select(ApiKeyRow).order_by(ApiKeyRow.id)))
 
-    def revoke(self, name: str) -> ApiKeyRecord:
+    def revoke(self, name: str, audit: AuditEntry | None = None) -> ApiKeyRecord:
         """It cannot be undone; doing it again changes nothing. Raises UnknownApiKey."""
         with self._database.session() as session:
             row = session.scalars(select(ApiKeyRow).where(ApiKeyRow.name == name).with_for_update()).one_or_none()
             if row is None:
                 raise UnknownApiKey(f"There is no API key named {name!r}.")
             row.revoked_at = row.revoked_at or now()
+            if audit:
+                audit.write(session, name)
         with self._lock:
             self._accepted.clear()
         return _record(row)

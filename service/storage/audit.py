@@ -6,10 +6,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from service.storage.database import Database
 from service.storage.models import AuditRow, now
+from service.storage.purging import purge
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who changes something. The stores write it with what they changed, in the same transaction: both are kept, or neither."""
+
+    actor: str
+    """The name of an API key, or what else acts: `command line`."""
+    action: str
+    """Such as `issuer.rotate`."""
+    request_id: str | None = None
+
+    def write(self, session: Session, subject: str | None, **detail: Any) -> None:
+        """`subject`: the name of what is changed. `detail`: what about it is for the operator, as JSON."""
+        session.add(AuditRow(at=now(), actor=self.actor, action=self.action, subject=subject, request_id=self.request_id, detail=detail))
 
 
 @dataclass(frozen=True)
@@ -18,9 +35,7 @@ class AuditRecord:
     """Rises with time."""
     at: datetime
     actor: str
-    """The name of an API key, or what else acted: `command line`."""
     action: str
-    """Such as `issuer.rotate`."""
     subject: str | None
     request_id: str | None
     detail: dict[str, Any]
@@ -31,13 +46,6 @@ class AuditLog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def record(
-        self, actor: str, action: str, subject: str | None = None, request_id: str | None = None, detail: dict[str, Any] | None = None
-    ) -> None:
-        row = AuditRow(at=now(), actor=actor, action=action, subject=subject, request_id=request_id, detail=detail or {})
-        with self._database.session() as session:
-            session.add(row)
 
     def list(self, limit: int = 100, before: int | None = None) -> tuple[AuditRecord, ...]:
         """The newest first; `before` is the id of the last record of the page before."""
@@ -52,5 +60,4 @@ class AuditLog:
 
     def purge(self, older_than: datetime) -> int:
         """Delete what is older; returns how many records that were."""
-        with self._database.session() as session:
-            return len(session.scalars(delete(AuditRow).where(AuditRow.at < older_than).returning(AuditRow.id)).all())
+        return purge(self._database, AuditRow, AuditRow.at < older_than)

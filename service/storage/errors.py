@@ -9,8 +9,6 @@ class StorageUnavailable(CountersignError):
     """The database cannot be reached, read or written just now; try again later. What was not acknowledged may be lost, or kept whole."""
 
     code = "storage_unavailable"
-    retry_after = 5
-    """Seconds."""
 
 
 class StorageError(CountersignError):
@@ -50,6 +48,6 @@ class ApiKeyExists(Conflict):
 
 
 class UnknownApiKey(InvalidInput):
-    """There is no API key of that name. HTTP 404."""
+    """There is no API key of that name."""
 
     code = "unknown_api_key"

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import or_, select
 
 from service.receipts.document import SignedReceipt, content_sha256
 from service.storage.database import Database
 from service.storage.fingerprint import BANDS, NEAR, Fingerprinter, similarity
 from service.storage.models import ReceiptRow
+from service.storage.purging import purge
 
 MOST_CANDIDATES = 10_000
 """Receipts, the newest, whose fingerprints are compared with a text's: a bound on the work for a text that was issued very often."""
@@ -46,14 +47,14 @@ class ReceiptStore:
     def find(self, text: str, limit: int = 10) -> list[ReceiptMatch]:
         """Receipts of this text, the newest first, then those of texts that differ from it by edits, the most alike first."""
         newest = ReceiptRow.created.desc(), ReceiptRow.id
+        digest, fingerprint = content_sha256(text), self._fingerprinter.of(text)  # before a connection is held
         with self._database.reading() as session:
-            query = select(ReceiptRow.document).where(ReceiptRow.content_sha256 == content_sha256(text)).order_by(*newest).limit(limit)
+            query = select(ReceiptRow.document).where(ReceiptRow.content_sha256 == digest).order_by(*newest).limit(limit)
             exact = [ReceiptMatch(SignedReceipt.model_validate(document), True, 1.0) for document in session.scalars(query)]
-            fingerprint = self._fingerprinter.of(text)
             if fingerprint is None or len(exact) >= limit:
                 return exact
             bands = or_(*(getattr(ReceiptRow, f"band_{i}") == band for i, band in enumerate(fingerprint.bands)))
-            others = ReceiptRow.content_sha256 != content_sha256(text)
+            others = ReceiptRow.content_sha256 != digest
             candidates = select(ReceiptRow.id, ReceiptRow.fingerprint).where(bands, others).order_by(*newest).limit(MOST_CANDIDATES)
             alike = [(similarity(fingerprint.sketch, sketch), id) for id, sketch in session.execute(candidates) if sketch]
             near = sorted((pair for pair in alike if pair[0] >= NEAR), key=lambda pair: -pair[0])[: limit - len(exact)]
@@ -62,8 +63,7 @@ class ReceiptStore:
 
     def purge(self, older_than: datetime) -> int:
         """Delete receipts issued before; returns how many those were."""
-        with self._database.session() as session:
-            return len(session.scalars(delete(ReceiptRow).where(ReceiptRow.created < older_than).returning(ReceiptRow.id)).all())
+        return purge(self._database, ReceiptRow, ReceiptRow.created < older_than)
 
     def _row(self, document: SignedReceipt, text: str, request_id: str | None) -> ReceiptRow:
         receipt, fingerprint = document.receipt, self._fingerprinter.of(text)

@@ -10,9 +10,12 @@ import secrets
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
+from service.storage.audit import AuditEntry
 from service.storage.database import Database
 from service.storage.encryption import KEY_BYTES, MasterKey
+from service.storage.errors import MasterKeyError
 from service.storage.models import IssuerKeyRow, SealedValue, SigningKeyRow
 
 DATA_KEY = "data_key"
@@ -47,10 +50,25 @@ def data_key(database: Database, master: MasterKey) -> bytes:
     return master.open(row.sealed, DATA_KEY)
 
 
-def reencrypt(database: Database, old: MasterKey, new: MasterKey) -> int:
+def check_master(session: Session, master: MasterKey) -> None:
+    """First in every transaction that seals: whether this is the database's master key still, and until the transaction ends.
+
+    What was sealed with the key before an exchange could never be opened again. Raises MasterKeyError.
+    """
+    row = session.scalars(select(SealedValue).where(SealedValue.name == DATA_KEY).with_for_update()).one()
+    try:
+        master.open(row.sealed, DATA_KEY)
+    except MasterKeyError:
+        raise MasterKeyError(
+            "The database was encrypted with another master key since this process started, so nothing is written with the old one. "
+            "Restart it with the new key (COUNTERSIGN_MASTER_KEY or COUNTERSIGN_MASTER_KEY_FILE)."
+        ) from None
+
+
+def reencrypt(database: Database, old: MasterKey, new: MasterKey, audit: AuditEntry | None = None) -> int:
     """Seal everything with the new master key, all or nothing; returns the number of values.
 
-    Stop the service first: a process with the old key opens nothing afterwards. Raises MasterKeyError and StorageUnavailable.
+    Stop the service first: a process with the old key opens and seals nothing afterwards. Raises MasterKeyError and StorageUnavailable.
     """
 
     def resealed(value: bytes, identity: str) -> bytes:
@@ -66,4 +84,7 @@ def reencrypt(database: Database, old: MasterKey, new: MasterKey) -> int:
         signing = session.scalars(select(SigningKeyRow).with_for_update()).all()
         for row in signing:
             row.private_encrypted = resealed(row.private_encrypted, signing_identity(row.id))
-        return len(values) + len(keys) + len(signing)
+        count = len(values) + len(keys) + len(signing)
+        if audit:
+            audit.write(session, None, values=count)
+        return count

@@ -51,8 +51,9 @@ def train(
     recipe = replace(PROFILES[profile], **{name: value for name, value in chosen.items() if value is not None})
     lm = load_base_model(base_model or DEFAULT_BASE_MODEL, device=recipe.device)
     query_layers = _layers(layers, lm.layer_count)
-    salt = {} if code_salt is None else {"code_salt": code_salt}
-    config = WatermarkConfig(query_layers=query_layers, hidden_size=lm.hidden_size, **salt)
+    config = WatermarkConfig(query_layers=query_layers, hidden_size=lm.hidden_size)
+    if code_salt is not None:
+        config = config.model_copy(update={"code_salt": code_salt})
     with stage_bars() as advance:
         result = run_training(lm, config, corpus, out, features or out / "features", recipe, seed, advance)
     if as_json:

@@ -71,7 +71,8 @@ class RunningBatch:
         coming = [Prefill(self.lm, group) for group in alike(rows)]
         if hurry:
             for prefill in coming:
-                prefill.advance(hurry=True)
+                while not prefill.advance(hurry=True):
+                    pass
                 self._join(prefill)
         else:
             self._coming += coming

@@ -13,8 +13,9 @@ from watermark.sampling.cache import RunningCache
 if TYPE_CHECKING:
     from watermark.sampling.decode import Row
 
-CHUNK = 4096
-"""Prompt tokens of a forward pass, padding included, while nothing else runs: bounds the memory of long prompts."""
+CHUNK = 1024
+"""Prompt tokens of a forward pass, padding included, while nothing else runs: bounds the memory of long prompts, and how long whoever
+runs the batch hears nothing."""
 CHUNK_BESIDE = 128
 """The same while rows are being written: it is what they wait for."""
 SLACK = 32
@@ -47,9 +48,9 @@ class Prefill:
 
     @torch.inference_mode()
     def advance(self, hurry: bool) -> bool:
-        """Read a piece, or with `hurry` all that is left. True when the rows are ready to join."""
+        """Read a piece, a large one with `hurry`. True when the rows are ready to join."""
         pad = self.lm.tokenizer.pad_token_id or 0
-        while self._done < self._longest:
+        if self._done < self._longest:
             width = max(1, (CHUNK if hurry else CHUNK_BESIDE) // len(self.rows))
             stop = min(self._done + width, self._longest)
             tokens, ids, positions = [], [], []
@@ -71,8 +72,6 @@ class Prefill:
             )
             self.cache.advance(tokens)
             self._done = stop
-            if not hurry:
-                break
         return self._done >= self._longest
 
     def remove(self, row: Row) -> None:

@@ -15,6 +15,7 @@ from tests.fakes import fake_watermarked_model
 from watermark.errors import BaseModelError
 from watermark.generation import Generation, GenerationSession
 from watermark.pipeline import WatermarkedModel
+from watermark.sampling import prefill
 from watermark.sampling.requests import GenerationRequest
 
 
@@ -42,7 +43,7 @@ class FaultySession(GenerationSession):
         return super().step()
 
     def _prompt(self, request: GenerationRequest) -> str:
-        return self.model.lm.decode(list(request.prompt))  # type: ignore[arg-type]
+        return request.prompt if isinstance(request.prompt, str) else self.model.lm.decode(list(request.prompt))
 
 
 class FaultyModel(WatermarkedModel):
@@ -63,6 +64,27 @@ class FaultyModel(WatermarkedModel):
 def faulty() -> WatermarkedModel:
     sound = fake_watermarked_model()
     return FaultyModel(sound.lm, sound.pair, sound.name)
+
+
+class SluggishModel(FaultyModel):
+    """Reads 16 tokens of a prompt in a fifth of a second."""
+
+    def session(self) -> GenerationSession:
+        prefill.CHUNK = 16  # in a worker process, which ends with the test
+        session = super().session()
+        advance = prefill.Prefill.advance
+
+        def slowly(self: prefill.Prefill, hurry: bool) -> bool:
+            time.sleep(0.2)
+            return advance(self, hurry)
+
+        prefill.Prefill.advance = slowly
+        return session
+
+
+def sluggish() -> WatermarkedModel:
+    sound = fake_watermarked_model()
+    return SluggishModel(sound.lm, sound.pair, sound.name)
 
 
 def unloadable() -> WatermarkedModel:

@@ -14,7 +14,7 @@ import pytest
 from service.engine.messages import RemoteError
 from service.engine.nursery import Nursery
 from service.engine.protocol import Unavailable
-from tests.service.engine.fake_models import LoadedOnce, broken, unloadable
+from tests.service.engine.fake_models import LoadedOnce, broken, sluggish, unloadable
 from tests.service.engine.harness import ACME, Asked, batching, kill, running, until
 from watermark.codebook.keys import IssuerKey
 from watermark.errors import BaseModelError, Cancelled, InvalidInput
@@ -110,6 +110,41 @@ def test_a_model_that_cannot_be_loaded_ends_the_engine_with_the_reason(nursery: 
     asyncio.run(scenario())
 
 
+def test_a_worker_that_cannot_start_ends_the_engine_with_the_reason(nursery: Nursery) -> None:
+    """A device that is not there, say."""
+
+    async def scenario() -> None:
+        with pytest.raises(RemoteError) as failed:
+            async with running(batching(nursery, device="no-such-device")):
+                pass
+        assert "RuntimeError" in str(failed.value)
+
+    asyncio.run(scenario())
+
+
+def test_a_long_prompt_is_read_in_pieces_and_not_taken_for_a_stall(nursery: Nursery) -> None:
+    async def scenario() -> None:
+        async with running(batching(nursery, sluggish, stall_seconds=1.0)) as asked:
+            (text,) = await asked.texts(asked.request("x" * 400, tokens=5))
+            assert text and asked.engine.stats().restarts == 0
+
+    asyncio.run(scenario())
+
+
+def test_signals_to_the_whole_group_are_for_the_service_alone(nursery: Nursery) -> None:
+    """As a supervisor sends them; the service drains and then closes the sockets."""
+
+    async def scenario() -> None:
+        async with running(batching(nursery)) as asked:
+            (ticket,) = asked.submit(asked.request("slow", tokens=10))
+            for role in ("generation", "verification"):
+                for each in (signal.SIGTERM, signal.SIGINT):
+                    os.kill(asked.engine.processes()[role], each)  # type: ignore[attr-defined]
+            assert (await asked.engine.result(ticket)).text and asked.engine.stats().restarts == 0
+
+    asyncio.run(scenario())
+
+
 def test_workers_share_one_loaded_model(tmp_path: Path) -> None:
     async def scenario() -> None:
         nursery = Nursery()
@@ -137,15 +172,18 @@ def test_workers_end_with_the_service(nursery: Nursery) -> None:
         time.sleep(0.02)
 
 
-def test_a_short_text_overtakes_a_long_one_and_many(nursery: Nursery) -> None:
+@pytest.mark.parametrize("texts", [1, 4])
+def test_a_short_text_overtakes_long_ones_and_many(nursery: Nursery, texts: int) -> None:
     async def scenario() -> None:
         async with running(batching(nursery)) as asked:
-            long, many = asked.verify(LONG), asked.verify(*["one of many texts " * 40] * 10)
+            long, many = [asked.verify(LONG) for _ in range(texts)], asked.verify(*["one of many texts " * 40] * 6)
             short = asked.verify("a short one")
             await asked.engine.verdicts(short)
-            assert long.finished is None and many.finished is None
-            (verdict,) = await asked.engine.verdicts(long)
-            assert verdict.tokens == len(LONG) and len(await asked.engine.verdicts(many)) == 10
+            assert all(ticket.finished is None for ticket in (*long, many))
+            for ticket in long:
+                (verdict,) = await asked.engine.verdicts(ticket)
+                assert verdict.tokens == len(LONG)
+            assert len(await asked.engine.verdicts(many)) == 6
 
     asyncio.run(scenario())
 
@@ -210,7 +248,9 @@ def test_cancelled_verifications_free_their_places(nursery: Nursery) -> None:
             tickets = [asked.verify(LONG) for _ in range(8)]
             asked.engine.cancel(tickets)
             assert asked.engine.stats().waiting_texts == 0
-            assert await asyncio.wait_for(asked.engine.verdicts(asked.verify("next")), 10)
+            began = time.monotonic()
+            assert await asyncio.wait_for(asked.engine.verdicts(asked.verify("next, as long as a batch " * 60)), 10)
+            assert time.monotonic() - began < 2.0  # the rest of a text that nobody waits for is not read
             for ticket in tickets:
                 with pytest.raises(Cancelled):
                     await asked.engine.verdicts(ticket)

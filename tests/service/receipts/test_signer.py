@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 
 from service.receipts.document import SignedReceipt
 from service.receipts.signer import ReceiptSigner
 from service.receipts.verification import parse_public_key, verify_receipt
+from service.storage import database as module
+from service.storage.audit import AuditEntry
 from service.storage.database import Database
 from service.storage.encryption import MasterKey
+from service.storage.errors import StorageUnavailable
 from tests.service.storage.issued import issue
 
 
@@ -55,6 +62,31 @@ def test_rotated_keys_stay_published(signer: ReceiptSigner, database: Database, 
     for receipt, key in ((before, oldest), (after, newest)):
         assert verify_receipt(receipt.model_dump(), parse_public_key(key.pem), "x").valid
         assert verify_receipt(receipt.model_dump(), parse_public_key(key.public_key), "x").valid
+
+
+def test_a_rotation_that_is_not_kept_changes_nothing(signer: ReceiptSigner, database: Database) -> None:
+    before = issue(signer, "x").key_id
+    with database.session() as session:
+        session.execute(text("DROP TABLE audit_log"))
+    with pytest.raises(StorageUnavailable):
+        signer.rotate(AuditEntry("tester", "signing_key.rotate"))
+    assert issue(signer, "x").key_id == before and [key.key_id for key in signer.public_keys()] == [before]
+
+
+def test_callers_do_not_wait_for_one_anothers_timeouts(
+    signer: ReceiptSigner, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TIMEOUT", 0.5)
+    database.close()
+    blocker = sqlite3.connect(tmp_path / "countersign.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    start = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        errors = [call.exception() for call in [pool.submit(issue, signer, "x") for _ in range(8)]]
+    assert all(isinstance(error, StorageUnavailable) for error in errors) and time.monotonic() - start < 3  # one by one: 4 seconds
+    blocker.execute("ROLLBACK")
+    assert issue(signer, "x").key_id == signer.public_keys()[0].key_id
+    blocker.close()
 
 
 def test_the_private_key_is_sealed(signer: ReceiptSigner, database: Database, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event, text
 
 from service.storage import api_keys as module
-from service.storage.api_keys import ApiKeyStore, Scope
+from service.storage.api_keys import ApiKeyStore
 from service.storage.database import Database
 from service.storage.errors import ApiKeyExists, UnknownApiKey
 from service.storage.models import now
@@ -46,19 +46,6 @@ def test_the_token_is_not_stored(store: ApiKeyStore, database: Database) -> None
     with database.reading() as session:
         stored = repr(session.execute(text("SELECT * FROM api_keys")).all())
     assert token not in stored and token[13:] not in stored
-
-
-@pytest.mark.parametrize(
-    ("scopes", "allowed"),
-    [
-        (["verify"], {"verify"}),
-        (["generate", "metrics"], {"generate", "metrics"}),
-        (["admin"], {"generate", "verify", "metrics", "admin"}),
-    ],
-)
-def test_scopes(store: ApiKeyStore, scopes: list[str], allowed: set[Scope]) -> None:
-    record, _ = store.create("key", scopes)
-    assert {scope for scope in module.SCOPES if record.allows(scope)} == allowed
 
 
 def test_a_revoked_key_stops(store: ApiKeyStore, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

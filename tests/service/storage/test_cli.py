@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def test_api_keys(run: Run) -> None:
     assert record.expires_at is not None and (record.expires_at - record.created).days in (29, 30)
     made = json.loads(run("api-keys", "create", "ops", "--scope", "admin", "--json").stdout)
     admin = stored().api_keys.authenticate(made["token"])
-    assert admin is not None and admin.allows("metrics") and made["expires_at"] is None
+    assert admin is not None and admin.scopes == ("admin",) and made["expires_at"] is None
     assert "Revoked API key 'page'" in run("api-keys", "revoke", "page").stdout
     assert stored().api_keys.authenticate(token) is None
     listed, as_json = run("api-keys", "list").stdout, run("api-keys", "list", "--json").stdout
@@ -146,6 +147,24 @@ def test_the_master_key_is_exchanged(run: Run, own_home: Path, monkeypatch: pyte
     assert refused.exit_code == 1 and "not the key that this database was encrypted with" in refused.stderr
     monkeypatch.setenv("COUNTERSIGN_MASTER_KEY_FILE", str(own_home / "new.key"))
     assert stored().issuers.marking_key("acme") == key and stored().audit.list()[0].action == "database.reencrypt"
+
+
+def test_how_to_start_with_the_new_master_key(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("issuers", "create", "acme")
+    key = stored().issuers.marking_key("acme")
+    said = run("database", "reencrypt", "--new-master-key-file", "new.key").stdout
+    assert f"export COUNTERSIGN_MASTER_KEY_FILE={tmp_path}/new.key\n" in said and "unset" not in said
+    monkeypatch.setenv("COUNTERSIGN_MASTER_KEY", (tmp_path / "new.key").read_text().strip())
+    said = run("database", "reencrypt", "--new-master-key-file", "newer.key").stdout
+    assert "unset COUNTERSIGN_MASTER_KEY " in said and os.environ["COUNTERSIGN_MASTER_KEY"] not in said
+    monkeypatch.delenv("COUNTERSIGN_MASTER_KEY")
+    refused = run("database", "reencrypt", "--new-master-key-file", "x.key")  # with the key of the first start
+    assert refused.exit_code == 1 and "does not open" in refused.stderr
+    monkeypatch.setenv("COUNTERSIGN_MASTER_KEY_FILE", f"{tmp_path}/newer.key")
+    assert stored().issuers.marking_key("acme") == key
+    made = json.loads(run("database", "reencrypt", "--new-master-key-file", "x.key", "--json").stdout)
+    assert made["master_key_file"] == f"{tmp_path}/x.key"
 
 
 def test_a_new_signing_key(run: Run) -> None:

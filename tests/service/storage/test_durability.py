@@ -20,6 +20,7 @@ from service.storage.issuers import IssuerStore
 from service.storage.receipts import ReceiptStore
 from service.storage.vault import data_key
 from tests.service.storage import writer
+from tests.service.storage.audited import note
 
 ROOT = Path(writer.__file__).parents[3]
 ROUNDS = 4
@@ -71,5 +72,5 @@ def test_killed_at_random_moments(url: str, tmp_path: Path) -> None:
     assert {kind for kind, _, _ in acknowledged} == {"issuer", "rotated", "api_key", "receipt", "audit"}
     # What was being done when the process died is there whole or not at all.
     assert all(len(record.keys) in (1, 2) for record in issuers.list())
-    AuditLog(database).record("tester", "after")
+    note(database, "after")
     database.close()

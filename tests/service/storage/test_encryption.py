@@ -6,6 +6,7 @@ import base64
 import os
 import pickle
 import stat
+import threading
 import traceback
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from service.storage.encryption import MasterKey
 from service.storage.errors import MasterKeyError
 from service.storage.issuers import IssuerStore
 from service.storage.vault import data_key, is_encrypted, reencrypt
+from watermark.codebook.keys import IssuerKey
 
 KEY = bytes(range(1, 33))
 OTHER = MasterKey(b"other".ljust(32, b"."))
@@ -103,6 +105,7 @@ def test_the_first_master_key_is_the_one(database: Database, master: MasterKey) 
 
 
 def test_a_secret_moved_to_another_issuer_is_not_used(sqlite: Database, master: MasterKey) -> None:
+    data_key(sqlite, master)
     store = IssuerStore(sqlite, master)
     store.create("acme")
     store.create("rival")
@@ -126,6 +129,56 @@ def test_the_master_key_is_exchanged(database: Database, master: MasterKey) -> N
     for call in (lambda: data_key(database, master), lambda: IssuerStore(database, master).list()):
         with pytest.raises(MasterKeyError):
             call()
+
+
+def test_a_process_with_the_old_key_seals_nothing_after_an_exchange(database: Database, master: MasterKey) -> None:
+    data_key(database, master)
+    store, signer = IssuerStore(database, master), ReceiptSigner(database, master)
+    store.create("acme")
+    signer.public_keys()
+    keys = store.verification_keys()
+
+    def exchanged(_key: IssuerKey) -> bool:
+        """While the key of a new issuer is being checked."""
+        return reencrypt(database, master, OTHER) > 0
+
+    for call in (
+        lambda: store.create("late", sound=exchanged),
+        lambda: store.create("later"),
+        lambda: store.rotate("acme"),
+        lambda: store.import_keys([IssuerKey("brought", b"x" * 32)]),
+        signer.rotate,
+        ReceiptSigner(database, master).public_keys,
+    ):
+        with pytest.raises(MasterKeyError, match="Restart it with the new key"):
+            call()
+    assert IssuerStore(database, OTHER).verification_keys() == keys
+    assert [key.retired_at for key in ReceiptSigner(database, OTHER).public_keys()] == [None]
+
+
+def test_sealing_waits_for_an_exchange_that_has_begun(database: Database, master: MasterKey) -> None:
+    data_key(database, master)
+    refused: list[MasterKeyError] = []
+
+    def create() -> None:
+        try:
+            IssuerStore(database, master).create("late")
+        except MasterKeyError as error:
+            refused.append(error)
+
+    class Slow(MasterKey):
+        """Seals the data key, and with it begun lets another thread try to create an issuer."""
+
+        def seal(self, value: bytes, identity: str) -> bytes:
+            thread.start()
+            thread.join(timeout=0.3)
+            assert thread.is_alive()
+            return super().seal(value, identity)
+
+    thread = threading.Thread(target=create)
+    reencrypt(database, master, Slow(KEY))
+    thread.join(timeout=30)
+    assert len(refused) == 1 and IssuerStore(database, MasterKey(KEY)).list() == ()
 
 
 def test_an_exchange_that_fails_changes_nothing(database: Database, master: MasterKey) -> None:

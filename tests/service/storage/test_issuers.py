@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text
@@ -13,12 +14,14 @@ from service.storage.encryption import MasterKey
 from service.storage.errors import Conflict, IssuerExists, IssuerRetired
 from service.storage.issuers import IssuerStore
 from service.storage.models import now
+from service.storage.vault import data_key
 from watermark.codebook.keys import MAX_DRAWS, IssuerKey
 from watermark.errors import InvalidInput, KeyRingError, UnknownIssuer
 
 
 @pytest.fixture
 def store(database: Database, master: MasterKey) -> IssuerStore:
+    data_key(database, master)
     return IssuerStore(database, master)
 
 
@@ -103,19 +106,19 @@ def test_only_sound_keys_are_stored(store: IssuerStore) -> None:
 
 def test_imported_keys_are_the_same_keys(store: IssuerStore) -> None:
     key = IssuerKey("acme", b"x" * 32, 12, "2025-05-01T10:00:00+02:00")
-    assert store.import_key(key) and not store.import_key(key)
+    assert store.import_keys([key]) and not store.import_keys([key])
     assert store.marking_key("acme").secret == key.secret and store.get("acme").created.isoformat() == "2025-05-01T08:00:00+00:00"
     for other in (IssuerKey("acme", b"y" * 32, 12), IssuerKey("acme", b"x" * 32, 11)):
         with pytest.raises(IssuerExists, match="version 1"):
-            store.import_key(other)
-    assert store.import_key(IssuerKey("acme", b"z" * 32, 3, version=3)) and store.import_key(IssuerKey("acme", b"q" * 32, version=2))
+            store.import_keys([other])
+    assert store.import_keys([IssuerKey("acme", b"z" * 32, 3, version=3)]) and store.import_keys([IssuerKey("acme", b"q" * 32, version=2)])
     assert store.marking_key("acme").secret == b"z" * 32
     assert [(k.version, k.retired_at is None) for k in store.get("acme").keys] == [(1, True), (2, False), (3, True)]
     assert store.rotate("acme").key_version == 4
 
 
 def test_versions_end(store: IssuerStore) -> None:
-    store.import_key(IssuerKey("acme", b"x" * 32, version=9999))
+    store.import_keys([IssuerKey("acme", b"x" * 32, version=9999)])
     with pytest.raises(InvalidInput, match="9999"):
         store.rotate("acme")
     assert store.marking_key("acme").version == 9999
@@ -133,8 +136,25 @@ def test_changes_of_other_processes_are_seen_at_once(store: IssuerStore, databas
         other.marking_key("acme")
 
 
-def test_concurrent_rotations_all_count(database: Database, master: MasterKey) -> None:
-    IssuerStore(database, master).create("acme")
+def test_issuers_made_while_they_are_read(store: IssuerStore, database: Database, master: MasterKey, url: str) -> None:
+    """On PostgreSQL each statement sees what was committed before it."""
+    store.create("acme")
+    other_database, made = Database(url), ["zeta", "beta"]
+    other = IssuerStore(other_database, master)
+
+    def meanwhile(*call: Any) -> None:
+        if "FROM issuer" in call[2] and made:
+            other.create(made.pop())
+
+    event.listen(database.engine, "before_cursor_execute", meanwhile)
+    assert {"acme"} <= {record.name for record in IssuerStore(database, master).list()} <= {"acme", "beta", "zeta"}
+    assert made == [] and [record.name for record in store.list()] == ["acme", "beta", "zeta"]
+    assert len(store.verification_keys()) == 3
+    other_database.close()
+
+
+def test_concurrent_rotations_all_count(store: IssuerStore, database: Database, master: MasterKey) -> None:
+    store.create("acme")
     errors: list[BaseException] = []
 
     def rotate() -> None:
@@ -155,6 +175,7 @@ def test_concurrent_rotations_all_count(database: Database, master: MasterKey) -
 
 def test_a_verification_opens_no_secret_twice(sqlite: Database, master: MasterKey) -> None:
     """One small query finds that nothing changed; ten thousand secrets are not opened again."""
+    data_key(sqlite, master)
     store = IssuerStore(sqlite, master)
     store.create("acme")
     keys = store.verification_keys()

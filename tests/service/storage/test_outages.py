@@ -20,6 +20,7 @@ from service.storage import database as module
 from service.storage.audit import AuditLog
 from service.storage.database import Database
 from service.storage.errors import StorageUnavailable
+from tests.service.storage.audited import note
 from tests.service.storage.postgres import PASSWORD, PostgresServer
 
 
@@ -45,10 +46,10 @@ def test_disk_full(sqlite: Database) -> None:
     log, kept = AuditLog(sqlite), 0
     with full_disk(1_000_000), pytest.raises(StorageUnavailable, match="not available"):
         for kept in range(200):  # noqa: B007 - read below
-            log.record("tester", "fill", detail={"filler": "x" * 20_000})
+            note(sqlite, "fill", filler="x" * 20_000)
     assert 10 < kept < 100
     assert len(log.list(1000)) == kept  # all that was acknowledged, nothing else
-    log.record("tester", "after")
+    note(sqlite, "after")
     assert log.list(1)[0].action == "after"
 
 
@@ -63,32 +64,32 @@ def test_sqlites_own_limit_has_a_reason(sqlite: Database) -> None:
 
 def test_the_file_is_removed_and_comes_back(sqlite: Database, tmp_path: Path) -> None:
     log, file = AuditLog(sqlite), tmp_path / "data" / "countersign.db"
-    log.record("tester", "before")
+    note(sqlite, "before")
     (tmp_path / "aside").mkdir()
     names = [path.name for path in file.parent.iterdir()]
     for name in names:
         (file.parent / name).rename(tmp_path / "aside" / name)
-    for call in (sqlite.ping, lambda: log.record("tester", "meanwhile"), log.list):
+    for call in (sqlite.ping, lambda: note(sqlite, "meanwhile"), log.list):
         with soon(2), pytest.raises(StorageUnavailable, match="not there"):
             call()
     assert not file.exists()  # no empty one in its place
     for name in names:
         (tmp_path / "aside" / name).rename(file.parent / name)
     assert [record.action for record in log.list()] == ["before"]
-    log.record("tester", "after")
+    note(sqlite, "after")
 
 
 def test_a_file_that_was_replaced_is_seen(sqlite: Database, tmp_path: Path) -> None:
     log, file = AuditLog(sqlite), tmp_path / "data" / "countersign.db"
-    log.record("tester", "first")
+    note(sqlite, "first")
     with sqlite3.connect(file) as source, sqlite3.connect(tmp_path / "backup.db") as backup:
         source.backup(backup)
-    log.record("tester", "lost with the restored backup")
+    note(sqlite, "lost with the restored backup")
     for path in file.parent.glob("countersign.db*"):
         path.unlink()
     shutil.copy(tmp_path / "backup.db", file)
     assert [record.action for record in log.list()] == ["first"]
-    log.record("tester", "second")
+    note(sqlite, "second")
     assert sqlite3.connect(file).execute("SELECT count(*) FROM audit_log").fetchone() == (2,)
 
 
@@ -98,10 +99,10 @@ def test_locked_by_another_process(sqlite: Database, tmp_path: Path, monkeypatch
     other.execute("BEGIN IMMEDIATE")
     sqlite.close()
     with soon(3), pytest.raises(StorageUnavailable, match="another process"):
-        AuditLog(sqlite).record("tester", "blocked")
+        note(sqlite, "blocked")
     sqlite.ping()  # reading goes on
     other.execute("ROLLBACK")
-    AuditLog(sqlite).record("tester", "free")
+    note(sqlite, "free")
 
 
 @pytest.mark.parametrize("content", [b"this is no database at all" * 200, b"SQLite format 3\0" + b"\xff" * 4080])
@@ -132,18 +133,18 @@ def test_a_folder_that_may_not_be_written() -> None:
         folder = Path(name)
         database = Database(f"sqlite:///{folder}/countersign.db")
         database.upgrade()
-        AuditLog(database).record("tester", "before")
+        note(database, "before")
         database.close()
         (folder / "countersign.db").chmod(0o400)
         folder.chmod(0o500)
-        for call in (lambda: AuditLog(database).record("tester", "refused"), database.upgrade):
+        for call in (lambda: note(database, "refused"), database.upgrade):
             with pytest.raises(StorageUnavailable):
                 call()
         with pytest.raises(StorageUnavailable, match="cannot be created: Permission denied"):
             Database(f"sqlite:///{folder}/below/countersign.db").upgrade()
         folder.chmod(0o700)
         (folder / "countersign.db").chmod(0o600)
-        AuditLog(database).record("tester", "after")
+        note(database, "after")
         assert [record.action for record in AuditLog(database).list()] == ["after", "before"]
         database.close()
 
@@ -153,17 +154,17 @@ def test_postgresql_is_stopped_and_comes_back(postgres: PostgresServer) -> None:
     database = Database(url)
     database.upgrade()
     log = AuditLog(database)
-    log.record("tester", "before")
+    note(database, "before")
     with pytest.raises(StorageUnavailable, match="not available"), database.session() as session:
         session.connection().exec_driver_sql("INSERT INTO sealed_values VALUES ('half', 'way')")
         postgres.stop()  # in the middle of a transaction
         session.connection().exec_driver_sql("INSERT INTO sealed_values VALUES ('other', 'half')")
-    for call in (database.ping, lambda: log.record("tester", "meanwhile"), log.list, Database(url).upgrade):
+    for call in (database.ping, lambda: note(database, "meanwhile"), log.list, Database(url).upgrade):
         with soon(), pytest.raises(StorageUnavailable):
             call()
     postgres.start()
     database.ping()
-    log.record("tester", "after")
+    note(database, "after")
     assert [record.action for record in log.list()] == ["after", "before"]
     with database.reading() as session:
         assert session.connection().exec_driver_sql("SELECT count(*) FROM sealed_values").scalar() == 0

@@ -6,13 +6,13 @@ import sys
 from itertools import count
 
 from service.storage.api_keys import ApiKeyStore
-from service.storage.audit import AuditLog
 from service.storage.database import Database
 from service.storage.encryption import MasterKey
 from service.storage.fingerprint import Fingerprinter
 from service.storage.issuers import IssuerStore
 from service.storage.receipts import ReceiptStore
 from service.storage.vault import data_key
+from tests.service.storage.audited import note
 from tests.service.storage.issued import issue, prose
 
 MASTER = b"durable".ljust(32, b".")
@@ -24,7 +24,7 @@ def write(url: str, round_: str) -> None:
     database, master = Database(url), MasterKey(MASTER)
     database.upgrade()
     fingerprinter = Fingerprinter(data_key(database, master))
-    issuers, keys, log = IssuerStore(database, master), ApiKeyStore(database), AuditLog(database)
+    issuers, keys = IssuerStore(database, master), ApiKeyStore(database)
     receipts, signer = ReceiptStore(database, fingerprinter), ReceiptSigner(database, master)
     for number in count():
         name = f"n{round_}-{number}"
@@ -36,7 +36,7 @@ def write(url: str, round_: str) -> None:
         signed = issue(signer, prose(number))
         receipts.add([(signed, prose(number))])
         acknowledge("receipt", signed.receipt.id, signed.signature)
-        log.record("writer", "wrote", name)
+        note(database, "wrote", name)
         acknowledge("audit", name, "")
 
 
