@@ -31,17 +31,19 @@ def create_app(
     *,
     engine: Engine,
     storage: Storage | None = None,
+    prepare: Callable[[Storage], None] | None = None,
     on_load_failure: OnFailure | None = None,
     read_key_check: Callable[[], KeyCheck] | None = None,
     span_exporter: SpanExporter | None = None,
 ) -> FastAPI:
-    """The service on top of `engine`, which is started and stopped with it. `storage`, when not given, is opened from the settings.
+    """The service on top of `engine`, which is started and stopped with it. `storage`, when not given, is opened from the settings;
+    `prepare` is called with it, in a thread, before any request is served.
 
     `on_load_failure` is told when model or storage failed for good, so that a command can end the process. `read_key_check` replaces
     the check of new keys against the checkpoint, `span_exporter` the one that OpenTelemetry's variables name.
     Raises InvalidInput: tracing without its packages.
     """
-    runtime = Runtime(settings, engine, storage, on_failure=on_load_failure, read_key_check=read_key_check)
+    runtime = Runtime(settings, engine, storage, prepare=prepare, on_failure=on_load_failure, read_key_check=read_key_check)
     spans = tracer_provider(span_exporter) if settings.tracing else None
 
     @asynccontextmanager

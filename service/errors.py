@@ -138,7 +138,7 @@ def problem_of(error: BaseException, *, pointer: str | None = None) -> Problem:
 def answer_to(problem: Problem, scope: Scope) -> Response:
     """The answer in the shape of the part of the API that was asked, and counted."""
     state = scope["app"].state
-    state.runtime.metrics.refused(problem.code)
+    state.runtime.metrics.refused(problem.code, problem.status_code)
     path: str = scope["path"]
     for prefix, shape in state.problem_shapes.items():
         if path.startswith(prefix):
@@ -178,6 +178,10 @@ def _sentence(item: Mapping[str, Any]) -> str:
 
 async def _answer(request: Request, error: Exception) -> Response:
     problem = _validation_problem(request, error) if isinstance(error, RequestValidationError) else problem_of(error)
+    if problem.status_code == 405:
+        # Of several routes that share a path the router names the methods of the first only.
+        operations = request.app.openapi()["paths"].get(getattr(request.scope.get("route"), "path", None), {})
+        problem.headers = {**(problem.headers or {}), **({"Allow": ", ".join(sorted(map(str.upper, operations)))} if operations else {})}
     return answer_to(problem, request.scope)
 
 

@@ -50,10 +50,14 @@ class Runtime:
         engine: Engine,
         storage: Storage | None = None,
         *,
+        prepare: Callable[[Storage], None] | None = None,
         on_failure: OnFailure | None = None,
         read_key_check: Callable[[], KeyCheck] | None = None,
     ) -> None:
-        """`storage` is opened from the settings when it is not given; new keys are checked by the checkpoint's calibration."""
+        """`storage` is opened from the settings when it is not given, and handed to `prepare` before it is used.
+
+        New keys are checked by the checkpoint's calibration, unless `read_key_check` gives another check.
+        """
         self.settings = settings
         self.engine = engine
         self.metrics = Metrics(engine)
@@ -62,6 +66,7 @@ class Runtime:
         self.draining = False
         self.key_check = _Once(read_key_check or (lambda: KeyCheck.of(checkpoint_folder(settings.base_model, settings.checkpoint))))
         self._given_storage = storage
+        self._prepare = prepare
         self._storage: Storage | None = None
         self._encoder: PromptEncoder | None = None
         self._on_failure = on_failure
@@ -132,7 +137,10 @@ class Runtime:
         """A storage that is away at the start may come back; one that cannot be used at all raises CountersignError."""
         while self._storage is None:
             try:
-                self._storage = self._given_storage or await asyncio.to_thread(open_storage, self.settings)
+                storage = self._given_storage or await asyncio.to_thread(open_storage, self.settings)
+                if self._prepare is not None:
+                    await asyncio.to_thread(self._prepare, storage)
+                self._storage = storage
             except StorageUnavailable as error:
                 log.warning("storage_unavailable", reason=str(error))
                 await asyncio.sleep(STORAGE_RETRY_SECONDS)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from service.runtime import Runtime
+from service.settings import Settings
 
 GRACE = 5
 """Seconds after the drain in which the last answers are sent."""
 
 
-def server_config(app: FastAPI, *, drain_seconds: int) -> uvicorn.Config:
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    proxies = [proxy.strip() for proxy in settings.trusted_proxies.split(",")] if settings.trusted_proxies else []
     return uvicorn.Config(
         app,
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nobody is trusted to rewrite addresses
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,  # never None: uvicorn would then ask the environment
         ws="none",
         timeout_keep_alive=30,  # longer than the page's own pause between two looks
-        timeout_graceful_shutdown=drain_seconds + GRACE,
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + GRACE,
     )
 
 

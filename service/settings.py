@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,8 @@ from service.schemas.common import MAX_LIST
 from watermark.errors import InvalidInput
 
 MIB = 1024 * 1024
+ADMIN_KEY = re.compile("[\x21-\x7e]{32,}")
+"""What an Authorization header can carry."""
 
 
 def _rate(value: str) -> str:
@@ -29,6 +32,24 @@ def _rate(value: str) -> str:
 
 
 Rate = Annotated[str, AfterValidator(_rate)]
+
+
+def _admin_key(value: SecretStr) -> SecretStr:
+    if not ADMIN_KEY.fullmatch(value.get_secret_value()):
+        raise ValueError("It should be 32 or more letters, digits and signs of ASCII, without spaces; make one with: openssl rand -hex 32")
+    return value
+
+
+def _proxies(value: str) -> str:
+    """A wrong one would be taken for a name that no address has, and a proxy of every address would let clients name themselves."""
+    for proxy in value.split(","):
+        try:
+            network = ipaddress.ip_network(proxy.strip())
+        except ValueError:
+            raise ValueError(f"{proxy.strip()!r} is no address; give addresses, or networks such as 10.0.0.0/8, with commas") from None
+        if not network.prefixlen:
+            raise ValueError(f"{proxy.strip()} is everybody, and so any client could pass for any other; give the proxies only")
+    return value
 
 
 class Settings(BaseSettings):
@@ -45,8 +66,14 @@ class Settings(BaseSettings):
         None,
         description="Whether requests need an API key. Unset: beyond loopback yes, on loopback no. Beyond loopback it cannot be false.",
     )
-    admin_key: SecretStr | None = Field(
-        None, min_length=32, description="An API key with every scope, for the first start of a deployment; at least 32 characters."
+    admin_key: Annotated[SecretStr, AfterValidator(_admin_key)] | None = Field(
+        None,
+        description="An API key with every scope, for the first start of a deployment: 32 or more visible ASCII characters, no spaces.",
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_proxies)] | None = Field(
+        None,
+        description="Addresses or networks of reverse proxies whose X-Forwarded-For is believed, with commas. Set it behind one: else all "
+        "of its clients share one address, and with it the limits of one.",
     )
     public_verification: bool = Field(
         True, description="With authentication: let anybody verify one text at a time, with a coarse answer and nothing kept."
@@ -69,16 +96,17 @@ class Settings(BaseSettings):
         None, description="postgresql://USER:PASSWORD@HOST/NAME, or sqlite:///FILE. Unset: a SQLite file in the data folder."
     )
     master_key: SecretStr | None = Field(
-        None, description="Encrypts secrets in the database: 32 bytes in hex or base64url. Unset: read from master_key_file."
+        None, description="Encrypts secrets in the database: 32 bytes in hex or base64url. Unset: read from master_key_file. Not both."
     )
     master_key_file: Path | None = Field(
         None,
         description="File with the master key; made at the first start. Unset: in the data folder. Back it up apart from the database.",
     )
-    detector_url: str = Field(
-        "http://127.0.0.1:8000/verify",
+    detector_url: str | None = Field(
+        None,
         min_length=1,
-        description="Where receipts say that a text can be verified: this service's public address.",
+        description="Where receipts say that a text can be verified: the public address of this service's /verify. Unset: made of host "
+        "and port; set it when port is 0.",
     )
     receipt_days: int | None = Field(None, ge=1, description="Days that receipts are kept. Unset: for ever.")
     audit_days: int = Field(400, ge=1, description="Days that audit records are kept.")
@@ -103,7 +131,9 @@ class Settings(BaseSettings):
     max_prompt_characters: int = Field(50_000, ge=1, description="Longest prompt; the model's own context may be shorter.")
     max_text_characters: int = Field(400_000, ge=1, description="Longest text to verify.")
     max_body_bytes: int = Field(2 * MIB, ge=1024, description="Largest request body.")
-    verify_batch_characters: int = Field(8_000, ge=1, description="Characters verified together. Lower it when memory is short.")
+    verify_batch_characters: int = Field(
+        2_000, ge=1, description="Characters verified together. A text waits for the batches before it; larger ones pay off on a GPU only."
+    )
     deadline_seconds: float = Field(300.0, gt=0, description="A request that is not done after this time is given up.")
 
     # -- operation
@@ -125,12 +155,24 @@ class Settings(BaseSettings):
         """Whether requests need an API key."""
         return self.authentication if self.authentication is not None else not is_loopback(self.host)
 
+    @property
+    def receipt_url(self) -> str:
+        """Where receipts say that a text can be verified."""
+        return self.detector_url or f"{local_url(self.host, self.port)}/verify"
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if max(self.max_prompts, self.max_texts) > self.queue_size:
             raise ValueError("queue_size must be at least max_prompts and max_texts: a longer list could never be accepted")
         if self.max_new_tokens >= min(self.queue_tokens, self.batch_tokens):
             raise ValueError("queue_tokens and batch_tokens must be above max_new_tokens: a longer text could never be accepted")
+        if max(self.max_text_characters, self.max_prompt_characters, self.public_text_characters) > self.max_body_bytes:
+            raise ValueError(
+                "max_body_bytes must be at least max_text_characters, max_prompt_characters and public_text_characters: "
+                "a text of that length could never arrive"
+            )
+        if self.master_key is not None and self.master_key_file is not None:
+            raise ValueError("master_key and master_key_file are both set, and only one of them can be the key: unset the other")
         if not self.authenticated and not is_loopback(self.host):
             raise ValueError(f"host {self.host} is reachable from other machines, so authentication cannot be false")
         return self
@@ -143,6 +185,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def local_url(host: str, port: int) -> str:
+    """Of a service that listens there, for programs on the same machine."""
+    plain = host.strip("[]")
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(plain, plain)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
 def build_settings(**overrides: Any) -> Settings:

@@ -126,7 +126,7 @@ async def _frames(runtime: Runtime, generation: Generation, instance: str) -> As
         yield _frame("done", StreamEnd(timings=generation.timings(), **_identity(generation)))
     except Exception as error:
         problem = problem_of(error)
-        runtime.metrics.refused(problem.code)
+        runtime.metrics.refused(problem.code, problem.status_code)
         yield _frame("error", problem_model(problem, instance))
 
 

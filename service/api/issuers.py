@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 
@@ -13,7 +13,8 @@ from service.protection.authentication import Actor, requires
 from service.runtime import Runtime
 from service.schemas.common import IssuerName
 from service.schemas.issuers import CreateIssuerRequest, Issuer, IssuersAnswer, RotateIssuerRequest
-from service.storage.issuers import IssuerRecord, Sound
+from service.storage.audit import AuditEntry
+from service.storage.issuers import Sound
 from watermark.errors import UnknownIssuer
 
 router = APIRouter(prefix="/issuers", tags=["issuers"])
@@ -48,9 +49,9 @@ async def get_issuer(name: Name, runtime: RuntimeDep) -> Issuer:
 )
 async def create_issuer(body: CreateIssuerRequest, request: Request, runtime: RuntimeDep, actor: Admin) -> Issuer:
     """Draws a key that is sound with this checkpoint: one towards which unmarked texts do not lean."""
-    sound = await _sound(runtime)
-    record = await asyncio.to_thread(runtime.require_storage().issuers.create, body.name, body.payload_bits, sound)
-    return await _changed(runtime, request, actor, "issuer.create", record)
+    sound, audit = await _sound(runtime), AuditEntry(actor.id, "issuer.create", request.state.request_id)
+    record = await asyncio.to_thread(runtime.require_storage().issuers.create, body.name, body.payload_bits, sound, audit)
+    return Issuer.model_validate(record)
 
 
 @router.post(
@@ -61,10 +62,10 @@ async def create_issuer(body: CreateIssuerRequest, request: Request, runtime: Ru
 )
 async def rotate_issuer(name: Name, request: Request, runtime: RuntimeDep, actor: Admin, body: RotateIssuerRequest | None = None) -> Issuer:
     """Marks with a new key from now on. Texts marked with the old one go on being verified."""
-    sound = await _sound(runtime)
+    sound, audit = await _sound(runtime), AuditEntry(actor.id, "issuer.rotate", request.state.request_id)
     bits = body.payload_bits if body else None
-    record = await asyncio.to_thread(runtime.require_storage().issuers.rotate, name, bits, sound)
-    return await _changed(runtime, request, actor, "issuer.rotate", record)
+    record = await asyncio.to_thread(runtime.require_storage().issuers.rotate, name, bits, sound, audit)
+    return Issuer.model_validate(record)
 
 
 @router.post(
@@ -75,17 +76,10 @@ async def rotate_issuer(name: Name, request: Request, runtime: RuntimeDep, actor
 )
 async def retire_issuer(name: Name, request: Request, runtime: RuntimeDep, actor: Admin) -> Issuer:
     """Cannot be undone. Texts that carry its marks go on being verified."""
-    record = await asyncio.to_thread(runtime.require_storage().issuers.retire, name)
-    return await _changed(runtime, request, actor, "issuer.retire", record)
+    audit = AuditEntry(actor.id, "issuer.retire", request.state.request_id)
+    return Issuer.model_validate(await asyncio.to_thread(runtime.require_storage().issuers.retire, name, audit))
 
 
 async def _sound(runtime: Runtime) -> Sound:
     """As the command line checks new keys. Raises CheckpointError."""
     return (await runtime.key_check.get()).sound
-
-
-async def _changed(runtime: Runtime, request: Request, actor: Actor, action: str, record: IssuerRecord) -> Issuer:
-    detail: dict[str, Any] = {"key_version": record.key_version, "payload_bits": record.payload_bits}
-    audit = runtime.require_storage().audit
-    await asyncio.to_thread(audit.record, actor.id, action, record.name, request.state.request_id, detail)
-    return Issuer.model_validate(record)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Annotated
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Depends, Path
 
@@ -14,10 +16,16 @@ from service.protection.authentication import requires
 from service.receipts.document import SignedReceipt
 from service.runtime import Runtime
 from service.schemas.receipts import SigningKey, SigningKeysAnswer
+from service.storage.open import Storage
 from watermark.codebook.keys import IssuerKey
 from watermark.sampling.requests import GenerationResult
 
 router = APIRouter(tags=["receipts"])
+
+FRESH_SECONDS = 5.0
+"""How long public keys are given out as they were read: they are for anybody, and should cost the database nothing."""
+_published: WeakKeyDictionary[Runtime, tuple[float, asyncio.Task[SigningKeysAnswer]]] = WeakKeyDictionary()
+"""Of each service in this process: when its keys were last read, and what was read or still is."""
 
 ReceiptId = Annotated[str, Path(max_length=64, pattern="^[A-Za-z0-9_-]+$", description="From `receipt_id` of a generated text.")]
 
@@ -38,7 +46,7 @@ async def keep_receipt(runtime: Runtime, model: ModelCard, result: GenerationRes
             watermark=marking.watermark,
             p_value=marking.p_value,
             tokens=marking.tokens,
-            detector_url=runtime.settings.detector_url,
+            detector_url=runtime.settings.receipt_url,
         )
         storage.receipts.add([(document, result.text)], request_id)
         return document.receipt.id
@@ -64,5 +72,13 @@ async def get_receipt(receipt_id: ReceiptId, runtime: RuntimeDep) -> SignedRecei
 @router.get("/signing-keys", operation_id="list_signing_keys", summary="Public keys of receipts", responses=responses(503))
 async def list_signing_keys(runtime: RuntimeDep) -> SigningKeysAnswer:
     """For anybody: with these, receipts are verified offline. The newest key comes first; retired ones sign nothing any more."""
-    keys = await asyncio.to_thread(runtime.require_storage().signer.public_keys)
-    return SigningKeysAnswer(keys=[SigningKey.model_validate(key) for key in keys])
+    storage = runtime.require_storage()
+    read, keys = _published.get(runtime, (0.0, None))
+    if keys is None or time.monotonic() - read > FRESH_SECONDS or (keys.done() and (keys.cancelled() or keys.exception())):
+        keys = asyncio.create_task(asyncio.to_thread(_public_keys, storage))
+        _published[runtime] = time.monotonic(), keys
+    return await asyncio.shield(keys)  # whoever leaves does not take it from the others
+
+
+def _public_keys(storage: Storage) -> SigningKeysAnswer:
+    return SigningKeysAnswer(keys=[SigningKey.model_validate(key) for key in storage.signer.public_keys()])

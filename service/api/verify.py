@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -15,10 +16,13 @@ from service.engine.protocol import Detail, Ticket, VerificationRequest
 from service.errors import Problem, refuse
 from service.protection.authentication import Actor, requires, unauthenticated
 from service.runtime import Runtime
-from service.schemas.verify import Verdict, VerifyAnswer, VerifyRequest
+from service.schemas.verify import TokenEvidence, Verdict, VerifyAnswer, VerifyRequest
 from watermark.codebook.keys import IssuerKey
 from watermark.errors import UnknownIssuer
 from watermark.statistics import verdict as library
+
+EVIDENCE_AT_ONCE = 1000
+"""Tokens whose evidence is put into shape without a break: some ten milliseconds."""
 
 router = APIRouter(tags=["watermark"])
 
@@ -56,15 +60,23 @@ async def verify(
     deadline = request.state.arrived + runtime.settings.deadline_seconds
     verdicts, receipts = await finish(request, _verdicts(runtime, ticket, deadline, texts if detail == "full" else None))
     return VerifyAnswer(
-        results=[_answered(*pair) for pair in zip(verdicts, receipts, strict=True)],
+        results=[await _answered(*pair) for pair in zip(verdicts, receipts, strict=True)],
         model=card.model,
         checkpoint=card.checkpoint,
         timings=timings([ticket], request.state.arrived),
     )
 
 
-def _answered(verdict: library.Verdict, receipts: list[str] | None) -> Verdict:
-    return Verdict.model_validate(verdict).model_copy(update={"receipts": receipts})
+async def _answered(verdict: library.Verdict, receipts: list[str] | None) -> Verdict:
+    """The evidence of a hundred thousand tokens takes most of a second to be put into shape, so others have their turn in between."""
+    evidence: list[TokenEvidence] | None = None
+    if verdict.evidence is not None:
+        evidence = []
+        for start in range(0, len(verdict.evidence), EVIDENCE_AT_ONCE):
+            evidence += [TokenEvidence.model_validate(token) for token in verdict.evidence[start : start + EVIDENCE_AT_ONCE]]
+            await asyncio.sleep(0)
+    answer = Verdict.model_validate(replace(verdict, evidence=None))
+    return answer.model_copy(update={"receipts": receipts, "evidence": evidence})
 
 
 def _check_public(body: VerifyRequest, texts: list[str]) -> None:
@@ -73,6 +85,8 @@ def _check_public(body: VerifyRequest, texts: list[str]) -> None:
         raise unauthenticated("Full detail needs an API key. Without one, leave out `detail`.")
     if "false_positive_rate" in body.model_fields_set:
         raise unauthenticated("To choose the false-positive rate needs an API key. Without one, leave out `false_positive_rate`.")
+    if body.issuers is not None:  # whose names would be tried out by what is not found
+        raise unauthenticated("To choose the issuers needs an API key. Without one, leave out `issuers`: all are looked for.")
     if len(texts) > 1:
         raise unauthenticated("More than one text needs an API key. Without one, send them one by one.")
 
@@ -84,8 +98,12 @@ async def _keys(runtime: Runtime, names: list[str] | None) -> tuple[IssuerKey, .
         keys = await asyncio.to_thread(issuers.verification_keys, names)
     except UnknownIssuer:
         known = {record.name for record in await asyncio.to_thread(issuers.list)}
-        place, name = next((place, name) for place, name in enumerate(names or ()) if name not in known)
-        raise refuse(f"/issuers/{place}", f"There is no issuer {name!r}.", code=UnknownIssuer.code, status=404) from None
+        unknown = next(((place, name) for place, name in enumerate(names or ()) if name not in known), None)
+        if unknown is not None:
+            place, name = unknown
+            raise refuse(f"/issuers/{place}", f"There is no issuer {name!r}.", code=UnknownIssuer.code, status=404) from None
+        # Created between the two readings, and no issuer is ever deleted.
+        keys = await asyncio.to_thread(issuers.verification_keys, names)
     if not keys:
         raise refuse("/issuers", NO_ISSUERS, code=UnknownIssuer.code, status=404)
     return keys

@@ -23,6 +23,8 @@ NAMESPACE = "countersign"
 PROBES = ["^/livez$", "^/readyz$", "^/metrics$"]
 QUEUE_BUCKETS = (0.005, 0.02, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 WORK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
+WATCHED_CODES = ("queue_full", "storage_unavailable", "worker_died", "load_failed")
+"""Codes that alerts ask for. They are there from the start: Prometheus' increase() does not see a counter that appears at 1."""
 VERIFY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -46,6 +48,9 @@ class Metrics:
         )
         self._verdicts = Counter("verdicts_total", "Texts verified, by verdict.", ["verdict"], **common)
         self._refused = Counter("refused_total", "Error answers, by the code of the problem.", ["code"], **common)
+        self._internal = Counter("internal_errors_total", "Errors that only the operator can mend (status 500), of any code.", **common)
+        for code in WATCHED_CODES:
+            self._refused.labels(code)
         for kind in ("generate", "verify"):
             self._queue.labels(kind)
         for verdict in ("marked", "not_detected", "insufficient_text"):
@@ -74,8 +79,10 @@ class Metrics:
             self._verdicts.labels(verdict.verdict).inc()
             self._verified.inc(verdict.tokens)
 
-    def refused(self, code: str) -> None:
+    def refused(self, code: str, status: int) -> None:
         self._refused.labels(code).inc()
+        if status == 500:
+            self._internal.inc()
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)

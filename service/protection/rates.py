@@ -1,55 +1,56 @@
-"""Rate limits: a moving window in memory, per API key or, for the public, per client address."""
+"""Rate limits: moving windows in memory, per API key or, for those without a valid one, per client address."""
 
 from __future__ import annotations
 
 import ipaddress
-import math
 import time
 from typing import Literal
 
 from limits import RateLimitItem, parse_many
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from service.errors import Problem
+from service.protection.windows import Clock, MovingWindows
 from service.settings import Settings
 
-RateName = Literal["generate", "verify", "public"]
+RateName = Literal["generate", "verify", "public", "strange_key"]
+STRANGE_KEY_RATE = "30/minute"
+"""API keys that turn out to be none, per client address: each costs a look into the database. No person mistypes that often."""
 
 
 class RateLimits:
     """`spend` counts a request. State is of this process: several behind a load balancer each allow the full rate."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._limits: dict[RateName, list[RateLimitItem]] = {
-            "generate": parse_many(settings.generate_rate),
-            "verify": parse_many(settings.verify_rate),
-            "public": parse_many(settings.public_rate),
+    def __init__(self, settings: Settings, *, clock: Clock = time.monotonic) -> None:
+        rates: dict[RateName, str] = {
+            "generate": settings.generate_rate,
+            "verify": settings.verify_rate,
+            "public": settings.public_rate,
+            "strange_key": STRANGE_KEY_RATE,
         }
+        self._windows = {name: MovingWindows(parse_many(rate), clock=clock) for name, rate in rates.items()}
+        self.familiar: set[bytes] = set()
+        """Digests of API keys that were good when they were last looked up."""
 
     def spend(self, name: RateName, identity: str) -> dict[str, str]:
         """Headers that say what is left. Raises Problem 429, which costs nothing, when a limit is reached."""
-        limits = self._limits[name]
-        full = [limit for limit in limits if not self._limiter.test(limit, name, identity)]
-        if full:
-            wait = max(self._reset(limit, name, identity) for limit in full)
+        windows = self._windows[name]
+        if full := windows.full(identity):
+            wait = max(windows.reset(limit, identity) for limit in full)
             tightest = min(full, key=lambda limit: limit.amount)
             raise Problem(
                 429,
                 "rate_limited",
-                f"This server takes {' and '.join(_words(limit) for limit in limits)} of this kind. Try again in {wait} s.",
+                f"This server takes {' and '.join(_words(limit) for limit in windows.limits)} of this kind. Try again in {wait} s.",
                 headers={"Retry-After": str(wait), **_headers(tightest, 0, wait)},
             )
-        for limit in limits:
-            self._limiter.hit(limit, name, identity)
-        left = {limit: self._limiter.get_window_stats(limit, name, identity).remaining for limit in limits}
-        tightest = min(limits, key=lambda limit: left[limit])
-        return _headers(tightest, left[tightest], self._reset(tightest, name, identity))
+        windows.hit(identity)
+        left = {limit: windows.remaining(limit, identity) for limit in windows.limits}
+        tightest = min(left, key=lambda limit: left[limit])
+        return _headers(tightest, left[tightest], windows.reset(tightest, identity))
 
-    def _reset(self, limit: RateLimitItem, name: str, identity: str) -> int:
-        """Seconds until the oldest request leaves the window, at least 1."""
-        return max(1, math.ceil(self._limiter.get_window_stats(limit, name, identity).reset_time - time.time()))
+    def give_back(self, name: RateName, identity: str) -> None:
+        """For what was counted and should not have been."""
+        self._windows[name].take_back(identity)
 
 
 def address_identity(host: str | None) -> str:

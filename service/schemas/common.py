@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from watermark.codebook.keys import NAME_PATTERN
 
 MAX_LIST = 256
 """Longest list in any request; the operator may allow less."""
+MAX_UNKNOWN = 20
+"""Unknown fields that are named one by one; listing hundreds of thousands would hold up everybody for seconds."""
 HEXADECIMAL = re.compile("[0-9a-fA-F]{1,16}")
 
 
@@ -18,6 +21,14 @@ class Request(BaseModel):
     """Unknown fields, numbers in quotes, NaN and Infinity are refused: a typo must not become a silent default."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > len(cls.model_fields) + MAX_UNKNOWN:
+            message = "This object has {sent} fields; there are {known} that it may have"
+            raise PydanticCustomError("too_many_fields", message, {"sent": len(value), "known": len(cls.model_fields)})
+        return value
 
 
 class Answer(BaseModel):

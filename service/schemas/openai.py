@@ -115,7 +115,8 @@ class TextPart(Request):
 
 
 Content = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_LIST), Tag("list")], Discriminator(_kind)
+    Annotated[Text, Tag("text")] | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_LIST, fail_fast=True), Tag("list")],
+    Discriminator(_kind),
 ]
 
 
@@ -133,7 +134,7 @@ class Message(Request):
 
 
 class ChatCompletionRequest(_Request):
-    messages: list[Message] = Field(min_length=1, max_length=MAX_LIST)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_LIST, fail_fast=True)
     max_completion_tokens: int | None = Field(None, ge=1, description="As max_tokens, of which it is the newer name.")
     safety_identifier: Text | None = Field(None, description="Accepted, and neither used nor kept.")
 

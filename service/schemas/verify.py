@@ -16,7 +16,9 @@ class VerifyRequest(Request):
 
     text: TextOrList = Field(description="One text, or a list that is answered in the same order. The prompt is not needed.")
     issuers: Annotated[list[IssuerName], Field(min_length=1, max_length=MAX_LIST, fail_fast=True)] | None = Field(
-        None, description="Whose marks to look for. Each issuer tried costs a little certainty. Left out: all."
+        None,
+        description="Whose marks to look for. Each issuer tried costs a little certainty. Left out: all. "
+        "Callers without an API key cannot choose them.",
     )
     false_positive_rate: float = Field(
         1e-3,

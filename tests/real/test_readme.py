@@ -11,11 +11,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from service.client import Client
+from service.receipts.document import content_sha256
 from service.settings_table import rewritten
 from watermark.cli.main import app
 
@@ -49,10 +51,21 @@ def test_the_library_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("marked acme ")
 
 
-@pytest.mark.parametrize("block", [block for block in PYTHON if LOCAL in block])
-def test_client_blocks_run(address: str, block: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_client_block_runs(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (block for block in PYTHON if "service.client" in block)
+    done: dict[str, Any] = {}
+    exec(compile(block.replace(LOCAL, address), "README.md", "exec"), done)
+    verdict, receipt, *events = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"True marked default \S+", verdict) and float(verdict.split()[-1]) < 1e-3
+    assert receipt == f"default {content_sha256(done['answer'].results[0].text)}"
+    assert events
+
+
+def test_the_block_with_openais_client_runs(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (block for block in PYTHON if "openai" in block)
     exec(compile(block.replace(LOCAL, address), "README.md", "exec"), {})
-    assert "marked" in capsys.readouterr().out
+    text, _, watermark = capsys.readouterr().out.rstrip("\n").rpartition("\n")
+    assert text and watermark == "True"
 
 
 def test_the_api_by_example_runs_as_printed(address: str) -> None:

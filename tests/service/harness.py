@@ -125,7 +125,7 @@ def serving(
     engine = engine or FakeEngine()
     options = {"read_key_check": lambda: UNCHECKED, **options}
     app = create_app(settings, engine=engine, on_load_failure=on_load_failure, **options)
-    server = Server(server_config(app, drain_seconds=int(settings.drain_seconds)), app.state.runtime)
+    server = Server(server_config(app, settings), app.state.runtime)
     with listen() as listening, contextlib.closing(open_storage(settings)) as storage:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

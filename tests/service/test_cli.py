@@ -16,9 +16,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from service.cli import announce, listen, register, url
+from service.cli import announce, listen, register
 from service.first_start import first_issuers, require_api_keys
-from service.settings import build_settings
+from service.settings import build_settings, local_url
 from service.storage.open import open_storage
 from tests.cli.calibrations import sound_calibration, split_calibration
 from tests.fakes import fake_watermarked_model
@@ -77,7 +77,7 @@ def test_an_unknown_address_is_said() -> None:
     [("127.0.0.1", "127.0.0.1"), ("localhost", "localhost"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("[::1]", "[::1]")],
 )
 def test_the_address_can_be_typed_into_a_browser(host: str, address: str) -> None:
-    assert url(host, 80) == f"http://{address}:80"
+    assert local_url(host, 80) == f"http://{address}:80"
 
 
 @pytest.fixture(scope="module")

@@ -39,10 +39,36 @@ def test_rates_that_are_none_are_named(rate: str) -> None:
         build_settings(generate_rate=rate)
 
 
-def test_a_short_admin_key_is_refused_and_not_quoted() -> None:
-    with pytest.raises(InvalidInput, match="admin_key") as refused:
-        build_settings(admin_key="guess-me")
+@pytest.mark.parametrize("key", ["guess-me", "guess-me" * 3, f"guess-me {'x' * 40}", f"guess-me-{'ü' * 40}", f"guess-me{'x' * 40}\n"])
+def test_an_admin_key_that_could_not_be_sent_or_could_be_guessed_is_refused_and_not_quoted(key: str) -> None:
+    with pytest.raises(InvalidInput, match="admin_key: It should be 32 or more") as refused:
+        build_settings(admin_key=key)
     assert "guess-me" not in str(refused.value)
+
+
+def test_two_master_keys_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="master_key and master_key_file are both set"):
+        build_settings(master_key="5eed" * 16, master_key_file="some.key")
+
+
+@pytest.mark.parametrize("name", ["max_text_characters", "max_prompt_characters", "public_text_characters"])
+def test_texts_that_could_never_arrive_are_refused(name: str) -> None:
+    small = {"max_text_characters": 10_000, "max_prompt_characters": 10_000, "public_text_characters": 10_000, "max_body_bytes": 10_000}
+    build_settings(**small)
+    with pytest.raises(InvalidInput, match=name):
+        build_settings(**{**small, name: 10_001})
+
+
+@pytest.mark.parametrize("proxies", ["*", "proxy.example", "10.0.0.1,", "0.0.0.0/0", "10.0.0.5/8"])
+def test_proxies_are_addresses(proxies: str) -> None:
+    with pytest.raises(InvalidInput, match="trusted_proxies"):
+        build_settings(trusted_proxies=proxies)
+
+
+def test_receipts_say_where_the_service_listens_unless_told_better() -> None:
+    assert build_settings(port=9000).receipt_url == "http://127.0.0.1:9000/verify"
+    assert build_settings(host="::", port=9000).receipt_url == "http://[::1]:9000/verify"
+    assert build_settings(detector_url="https://marks.example/verify").receipt_url == "https://marks.example/verify"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost"])

@@ -68,7 +68,7 @@ async def chunks(
         yield format_sse_event(data_str="[DONE]")
     except Exception as error:
         problem = problem_of(error)
-        runtime.metrics.refused(problem.code)
+        runtime.metrics.refused(problem.code, problem.status_code)
         yield _frame(error_answer(problem))
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from service.receipts.verification import parse_public_key, verify_receipt
 from service.runtime import purge
 from service.settings import Settings
@@ -22,7 +24,7 @@ def test_a_receipt_is_verified_offline_against_the_text(served: Served) -> None:
     receipt = answer.json()["receipt"]
     expected = {"issuer": "newsroom", "key_version": 1, "payload": "07", "model": "fake-model", "checkpoint": "fake-checkpoint"}
     assert {name: receipt[name] for name in expected} == expected
-    assert receipt["detector_url"] == served.runtime.settings.detector_url and receipt["watermark"] is True
+    assert receipt["detector_url"] == served.runtime.settings.receipt_url and receipt["watermark"] is True
     assert written["text"] not in answer.text
     receipt["issuer"] = "default"
     assert not verify_receipt(json.dumps({**answer.json(), "receipt": receipt}), parse_public_key(published["pem"])).valid
@@ -33,6 +35,21 @@ def test_no_receipt_where_none_is_asked_for_or_nothing_is_marked(served: Served)
         result = served.generate(max_new_tokens=40, **body).json()["results"][0]
         assert result["receipt_id"] is None
         assert served.storage.receipts.find(result["text"]) == []
+
+
+def test_public_keys_cost_the_database_little(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.api.receipts.FRESH_SECONDS", -1.0)
+    served.client.get("/signing-keys")
+    monkeypatch.setattr("service.api.receipts.FRESH_SECONDS", 60.0)
+    before = served.client.get("/signing-keys").json()["keys"]
+    reads: list[None] = []
+    signer = served.runtime.require_storage().signer
+    public_keys = signer.public_keys
+    monkeypatch.setattr(signer, "public_keys", lambda: (reads.append(None), public_keys())[1])
+    assert all(served.client.get("/signing-keys").json()["keys"] == before for _ in range(20)) and not reads
+    served.storage.signer.rotate()
+    monkeypatch.setattr("service.api.receipts.FRESH_SECONDS", -1.0)
+    assert len(served.client.get("/signing-keys").json()["keys"]) == len(before) + 1 and len(reads) == 1
 
 
 def test_unknown_receipts(served: Served) -> None:

@@ -57,6 +57,19 @@ def test_rotated_and_retired_keys_are_still_verified_with(served: Served) -> Non
     problem(served.generate(issuer="turning"), 409, "issuer_retired")
 
 
+def test_an_issuer_that_is_created_while_it_is_looked_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    issuers = served.app.state.runtime.require_storage().issuers
+    listed = issuers.list
+
+    def created_first() -> object:
+        served.storage.issuers.create("sudden")
+        return listed()
+
+    monkeypatch.setattr(issuers, "list", created_first)
+    assert served.verify(PLAIN, issuers=["sudden"]).status_code == 200
+    assert [key.name for key in served.engine.verified[-1].keys] == ["sudden"]
+
+
 def test_receipts_of_the_text_and_of_edited_copies_are_found(served: Served) -> None:
     written = served.generate(max_new_tokens=400, prompt="For a receipt", seed=77).json()["results"][0]
     text = written["text"]

@@ -60,8 +60,8 @@ def fake_client(service: FakeService, clock: FakeClock, timeout: float = 100.0, 
     return client
 
 
-def refused(status: int, **headers: str) -> httpx.Response:
-    body = {"type": "x", "title": "x", "status": status, "detail": "Not now.", "instance": "/", "code": "queue_full"}
+def refused(status: int, code: str = "queue_full", **headers: str) -> httpx.Response:
+    body = {"type": "x", "title": "x", "status": status, "detail": "Not now.", "instance": "/", "code": code}
     return httpx.Response(status, json=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
@@ -71,6 +71,8 @@ CALLS: dict[str, Ask] = {
     "verify": lambda client: client.verify("x"),
     "issuers": lambda client: client.issuers(),
     "create_issuer": lambda client: client.create_issuer("acme"),
+    "rotate_issuer": lambda client: client.rotate_issuer("acme"),
+    "retire_issuer": lambda client: client.retire_issuer("acme"),
 }
 REPEATABLE = ("generate", "verify", "issuers")
 
@@ -125,6 +127,21 @@ def test_announced_refusals_are_tried_again_and_at_last_raised(call: str, status
     with pytest.raises(ProblemError) as error:
         CALLS[call](fake_client(service, clock, retries=2))
     assert len(service.requests) == 3 and error.value.status == status and error.value.code == "queue_full"
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_change_that_the_database_may_have_made_is_not_tried_again(call: str) -> None:
+    service = FakeService(*[refused(503, "storage_unavailable", Retry_After="1")] * 3)
+    with pytest.raises(ServiceUnavailable) as error:
+        CALLS[call](fake_client(service, FakeClock(), retries=2))
+    assert error.value.code == "storage_unavailable" and len(service.requests) == (3 if call in REPEATABLE else 1)
+
+
+def test_a_proxys_503_is_tried_again() -> None:
+    service = FakeService(*[httpx.Response(503, html="<h1>storage_unavailable</h1>")] * 3)
+    with pytest.raises(ServiceUnavailable):
+        CALLS["create_issuer"](fake_client(service, FakeClock(), retries=2))
+    assert len(service.requests) == 3
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -21,7 +21,6 @@ EXAMPLES = 40
 """Of each operation, valid and invalid ones, beside those that cover every boundary of the schema."""
 LEFT_OUT = (
     "positive_data_acceptance",  # an operator's limits are below the schema's, and issuers that nobody created are unknown
-    "allow_header_conformance",  # two routes share a path, and the router names the methods of the first
 )
 
 CONFIGURATION = SchemathesisConfig.from_dict(

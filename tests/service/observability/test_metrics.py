@@ -7,8 +7,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.observability.metrics import Metrics
+from service.storage.errors import MasterKeyError
 from tests.service.fake_engine import FakeEngine
-from tests.service.harness import Served, serving, small_settings, until
+from tests.service.harness import Served, problem, serving, small_settings, until
 
 
 @pytest.fixture
@@ -60,9 +61,10 @@ def test_refusals_are_counted_by_their_code(fresh: Served) -> None:
     fresh.generate(prompt="poison", stream=True)
     fresh.client.post("/v1/completions", json={"model": "other", "prompt": "a"})
     found = scrape(fresh)
-    codes = {labels[1]: value for labels, value in found.items() if labels[0] == "countersign_refused_total"}
+    codes = {labels[1]: value for labels, value in found.items() if labels[0] == "countersign_refused_total" and value}
     expected = {"unknown_issuer": 1, "invalid_input": 2, "body_too_large": 1, "not_found": 1, "internal": 2, "model_not_found": 1}
     assert codes == expected
+    assert found["countersign_internal_errors_total",] == 2
 
 
 def test_http_requests_are_counted_by_template_and_never_by_address(fresh: Served) -> None:
@@ -79,5 +81,15 @@ def test_http_requests_are_counted_by_template_and_never_by_address(fresh: Serve
 
 def test_apps_in_one_process_count_apart() -> None:
     one, other = Metrics(FakeEngine()), Metrics(FakeEngine())
-    one.refused("queue_full")
-    assert b'code="queue_full"' in one.exposition() and b'code="queue_full"' not in other.exposition()
+    one.refused("not_found", 404)
+    assert b'code="not_found"' in one.exposition() and b'code="not_found"' not in other.exposition()
+
+
+def test_library_errors_of_any_code_are_internal_ones(fresh: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sealed(*_: object) -> None:
+        raise MasterKeyError("the stored secrets are of another key")
+
+    monkeypatch.setattr(fresh.runtime.require_storage().issuers, "verification_keys", sealed)
+    problem(fresh.verify("a"), 500, "master_key")
+    found = scrape(fresh)
+    assert found["countersign_refused_total", "master_key"] == found["countersign_internal_errors_total",] == 1

@@ -9,7 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
+from limits import parse_many
 
+from service.protection.rates import STRANGE_KEY_RATE
 from service.storage.api_keys import SCOPES
 from tests.service.harness import Served, problem, serving, small_settings
 
@@ -94,9 +96,10 @@ def test_what_is_refused_is_not_done(guarded: Served, keys: dict[str, dict[str, 
     assert [record.name for record in guarded.storage.issuers.list() if record.retired_at is None] == ["default", "newsroom"]
 
 
-def test_the_answer_to_no_key_comes_before_any_look_at_the_request(guarded: Served) -> None:
+def test_only_what_is_no_json_is_answered_before_a_missing_key(guarded: Served) -> None:
     for body in ({"prompt": 7}, {"prompt": "a", "issuer": "nobody"}, []):
         problem(guarded.client.post("/generate", json=body), 401, "unauthenticated")
+    problem(guarded.client.post("/generate", content="{", headers={"Content-Type": "application/json"}), 400, "invalid_json")
     problem(guarded.client.get("/issuers/nobody"), 401, "unauthenticated")
     problem(guarded.client.get("/nowhere"), 404, "not_found")
 
@@ -135,6 +138,29 @@ def test_keys_end(guarded: Served) -> None:
     problem(guarded.client.get("/issuers", headers=headers), 401, "unauthenticated")
     _, token = guarded.storage.api_keys.create("over", ["verify"], datetime.now(UTC) + timedelta(milliseconds=1))
     problem(guarded.client.get("/issuers", headers={"Authorization": f"Bearer {token}"}), 401, "unauthenticated")
+
+
+def test_unknown_keys_are_limited_by_address_and_lock_nobody_out(tmp_path: Path) -> None:
+    settings = small_settings(tmp_path, authentication=True, admin_key=ADMIN_KEY, trusted_proxies="127.0.0.1")
+    with serving(settings) as served:
+        most = parse_many(STRANGE_KEY_RATE)[0].amount
+        known, late = served.api_key("known", "verify"), served.api_key("late", "verify")
+
+        def ask(headers: dict[str, str], address: str = "192.0.2.1") -> httpx.Response:
+            return served.client.get("/issuers", headers={**headers, "X-Forwarded-For": address})
+
+        for _ in range(most + 1):
+            assert ask(known).status_code == 200  # good keys cost nothing
+        for place in range(most):
+            problem(ask({"Authorization": f"Bearer csk_AAAAAAAA_{place:043}"}), 401, "unauthenticated")
+        refused = ask({"Authorization": f"Bearer csk_AAAAAAAA_{most:043}"})
+        problem(refused, 429, "rate_limited")
+        assert ask(known).status_code == ask({"Authorization": f"Bearer {ADMIN_KEY}"}).status_code == 200
+        problem(ask(late), 429, "rate_limited")  # never seen here: it cannot be told from a guess without a look
+        assert ask(late, "192.0.2.2").status_code == ask(late).status_code == 200
+        served.runtime.require_storage().api_keys.revoke("known")
+        problem(ask(known), 401, "unauthenticated")
+        problem(ask(known), 429, "rate_limited")
 
 
 def test_any_host_name_is_answered_where_keys_are_asked_for(guarded: Served) -> None:

@@ -1,39 +1,49 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
+from limits import parse_many
 
 from service.errors import Problem
 from service.protection.rates import RateLimits, address_identity
+from service.protection.windows import MAX_IDENTITIES, MovingWindows
 from service.settings import build_settings
 from tests.service.harness import problem, serving, small_settings
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+class Clock:
     """Seconds, to be set by the test."""
-    now = [1_000_000.0]
-    monkeypatch.setattr("time.time", lambda: now[0])
-    return now
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def test_the_window_moves(clock: list[float]) -> None:
-    limits = RateLimits(build_settings(generate_rate="3/minute"))
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_the_window_moves(clock: Clock) -> None:
+    limits = RateLimits(build_settings(generate_rate="3/minute"), clock=clock)
     for at, left in ((0, 2), (20, 1), (40, 0)):
-        clock[0] = 1_000_000 + at
+        clock.now = 1_000_000.0 + at
         assert limits.spend("generate", "a")["RateLimit-Remaining"] == str(left)
     with pytest.raises(Problem) as refused:
         limits.spend("generate", "a")
     assert refused.value.status_code == 429 and refused.value.headers is not None
     assert 19 <= int(refused.value.headers["Retry-After"]) <= 21  # when the first one leaves the window
     assert refused.value.headers["RateLimit-Remaining"] == "0"
-    clock[0] += int(refused.value.headers["Retry-After"]) + 0.5
+    clock.now += int(refused.value.headers["Retry-After"]) + 0.5
     limits.spend("generate", "a")
 
 
-def test_identities_and_kinds_are_counted_apart(clock: list[float]) -> None:
-    limits = RateLimits(build_settings(generate_rate="1/minute", verify_rate="1/minute"))
+def test_identities_and_kinds_are_counted_apart(clock: Clock) -> None:
+    limits = RateLimits(build_settings(generate_rate="1/minute", verify_rate="1/minute"), clock=clock)
     limits.spend("generate", "a")
     limits.spend("generate", "b")
     limits.spend("verify", "a")
@@ -41,17 +51,55 @@ def test_identities_and_kinds_are_counted_apart(clock: list[float]) -> None:
         limits.spend("generate", "a")
 
 
-def test_of_several_limits_the_tightest_counts_and_a_refusal_costs_nothing(clock: list[float]) -> None:
-    limits = RateLimits(build_settings(public_rate="2/minute;3/hour"))
+def test_of_several_limits_the_tightest_counts_and_a_refusal_costs_nothing(clock: Clock) -> None:
+    limits = RateLimits(build_settings(public_rate="2/minute;3/hour"), clock=clock)
     assert [limits.spend("public", "a")["RateLimit-Limit"] for _ in range(2)] == ["2", "2"]
     for _ in range(5):
         with pytest.raises(Problem, match="2 requests per minute and 3 requests per hour"):
             limits.spend("public", "a")
-    clock[0] += 61
+    clock.now += 61
     assert limits.spend("public", "a") == {"RateLimit-Limit": "3", "RateLimit-Remaining": "0", "RateLimit-Reset": "3539"}
     with pytest.raises(Problem) as refused:
         limits.spend("public", "a")
     assert refused.value.headers and int(refused.value.headers["Retry-After"]) > 3500
+
+
+def test_what_is_given_back_is_not_counted(clock: Clock) -> None:
+    limits = RateLimits(build_settings(generate_rate="1/minute"), clock=clock)
+    for _ in range(3):
+        limits.spend("generate", "a")
+        limits.give_back("generate", "a")
+    limits.give_back("generate", "nobody")
+    limits.spend("generate", "a")
+    with pytest.raises(Problem):
+        limits.spend("generate", "a")
+
+
+def test_an_address_is_forgotten_when_its_window_is_over(clock: Clock) -> None:
+    windows = MovingWindows(parse_many("20/minute;500/hour"), clock=clock)
+    for place in range(10_000):
+        clock.now += 0.00001
+        windows.hit(f"address-{place}")
+    assert len(windows) == 10_000
+    clock.now += 3599
+    windows.hit("address-0")
+    assert len(windows) == 10_000
+    clock.now += 11
+    assert len(windows) == 1
+    clock.now += 3600
+    assert len(windows) == 0
+
+
+def test_memory_and_cost_are_bounded_whoever_comes(clock: Clock) -> None:
+    windows = MovingWindows(parse_many("20/minute;500/day"), clock=clock)
+    began = time.process_time()
+    for place in range(200_000):
+        clock.now += 0.001
+        windows.hit(f"address-{place}")
+    assert (time.process_time() - began) / 200_000 < 50e-6  # about 1 µs
+    assert len(windows) == MAX_IDENTITIES
+    assert windows.remaining(windows.limits[0], "address-199999") == 19
+    assert windows.remaining(windows.limits[0], "address-0") == 20  # quiet for longest
 
 
 @pytest.mark.parametrize(
