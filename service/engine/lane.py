@@ -21,7 +21,8 @@ from watermark.errors import Cancelled
 log = structlog.get_logger("countersign.engine")
 
 MAX_RETRY_AFTER = 120
-MAX_PAUSE = 30.0
+MAX_PAUSE = 5.0
+"""Before a worker that keeps dying is started again: a fork is cheap, and the service is to be back within ten seconds."""
 SHORT_LIFE = 30.0
 """A worker that lived longer than this is started again without a longer pause."""
 
