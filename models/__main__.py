@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from models.registry import DEFAULT_BASE_MODEL, prepare_base_model
+from models.registry import DEFAULT_BASE_MODEL, prepare
 from watermark.errors import CountersignError
 
 
@@ -13,7 +13,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
     parser.add_argument("name", nargs="?", default=DEFAULT_BASE_MODEL, help="short name, folder or Hugging Face id (default: %(default)s)")
     try:
-        print(prepare_base_model(parser.parse_args().name))
+        print(*(folder for folder in prepare(parser.parse_args().name) if folder), sep="\n")
     except CountersignError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

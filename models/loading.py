@@ -1,4 +1,4 @@
-"""From a folder of transformers files to a FrozenLM. Every way in which a folder can be unusable has its own sentence."""
+"""From a folder of transformers files to a frozen model. Every way in which a folder can be unusable has its own sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from watermark.errors import BaseModelError
 
 if TYPE_CHECKING:
-    from watermark.base_model import FrozenLM
+    from watermark.inference.openvino.lm import OpenVinoLM
+    from watermark.inference.torch_lm import TorchLM
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -27,25 +28,32 @@ def check_folder(folder: Path, name: str) -> None:
             raise BaseModelError(f"Base model {name!r}: folder {folder} lacks {what}{looked}.")
 
 
-def load_folder(folder: Path, name: str, *, device: str = "cpu") -> FrozenLM:
-    """The float32 model and its tokenizer in `folder`, frozen, on `device`. Raises BaseModelError."""
+def load_torch(folder: Path, name: str, *, device: str = "cpu") -> TorchLM:
+    """The model and its tokenizer in `folder`, frozen, on `device`: in float32 on the CPU, in bfloat16 elsewhere. Raises BaseModelError."""
     check_folder(folder, name)
     # Heavy imports wait until the cheap checks have passed.
     from models.transformers_noise import quiet
-    from watermark.base_model import FrozenLM
+    from watermark.inference.torch_lm import TorchLM
 
     with quiet(), _no_collections():
         config = _config(folder, name)
         tokenizer = _tokenizer(folder, name)
         model = _model(folder, name, config)
     _check_pair(model, tokenizer, name)
-    try:
-        model.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch says "not compiled with CUDA" by an AssertionError
-        raise BaseModelError(f"Base model {name!r} cannot be moved to device {device!r}: {_first_line(error)}") from error
-    lm = FrozenLM(model, tokenizer, name)
+    lm = TorchLM(model, tokenizer, name)
+    lm.to(device)
     _check_causal(lm)
     return lm
+
+
+def load_converted(converted: Path, folder: Path, name: str) -> OpenVinoLM:
+    """The model in `converted`, with the tokenizer of the transformers folder that it was made from. Raises BaseModelError."""
+    check_folder(folder, name)
+    from models.transformers_noise import quiet
+    from watermark.inference.openvino.lm import OpenVinoLM
+
+    with quiet(), _no_collections():
+        return OpenVinoLM(converted, _tokenizer(folder, name), name)
 
 
 @contextlib.contextmanager
@@ -122,7 +130,7 @@ def _check_pair(model: Any, tokenizer: Any, name: str) -> None:
         )
 
 
-def _check_causal(lm: FrozenLM) -> None:
+def _check_causal(lm: TorchLM) -> None:
     """Some encoders (BERT and its kin) load as causal language models although every token sees the ones behind it."""
     import torch
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from models.gguf_package import GgufPackage
 from models.shipped import resolve_checkpoint, shipped_checkpoints
-from watermark.errors import BaseModelError, CheckpointError
+from watermark.errors import BaseModelError, CheckpointError, NotConvertible
 from watermark.folders import cache_folder
 
 if TYPE_CHECKING:
     from watermark.base_model import FrozenLM
+    from watermark.inference.torch_lm import TorchLM
 
+Backend = Literal["auto", "openvino", "torch"]
 DEFAULT_BASE_MODEL = "gemma3-270m"
 DEFAULT_CHECKPOINT = "gemma3-270m-tournament"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -48,14 +51,50 @@ REGISTRY = {
 }
 
 
-def load_base_model(name: str, *, device: str = "cpu", progress: bool = True) -> FrozenLM:
-    """The frozen float32 model called `name`. The first time, a registered model is converted, which `progress` shows on stderr.
+def load_base_model(name: str, *, device: str = "cpu", backend: Backend = "auto", progress: bool = True) -> FrozenLM:
+    """The frozen model called `name`. What has to be converted first is, once, which `progress` shows on stderr.
 
+    `backend`: "openvino" computes fast on CPUs (bfloat16 where the CPU has it, an 8-bit output head); "torch" is the model as transformers
+    runs it, float32 on the CPU and bfloat16 on a GPU; "auto" takes openvino on the CPU, for models that it can run, and torch elsewhere.
     Raises BaseModelError, which says what is missing.
     """
-    from models.loading import load_folder
+    from models.loading import load_converted, load_torch
 
-    return load_folder(prepare_base_model(name, progress=progress), name, device=device)
+    folder, converted = prepare(name, device=device, backend=backend, progress=progress)
+    return load_converted(converted, folder, name) if converted else load_torch(folder, name, device=device)
+
+
+def prepare(name: str, *, device: str = "cpu", backend: Backend = "auto", progress: bool = True) -> tuple[Path, Path | None]:
+    """What `load_base_model` reads, made ready: the transformers folder, and the converted one if the openvino backend is to run it."""
+    if backend == "openvino" and device != "cpu":
+        raise BaseModelError(f"The openvino backend runs on the CPU, not on {device!r}. Use the torch backend there.")
+    folder = prepare_base_model(name, progress=progress)
+    if backend == "torch" or device != "cpu":
+        return folder, None
+    try:
+        return folder, prepare_conversion(name, progress=progress)
+    except NotConvertible as error:
+        if backend == "openvino":
+            raise
+        warnings.warn(f"{error} It is used now, and is slower.", stacklevel=2)
+        return folder, None
+
+
+def load_torch_model(name: str, *, device: str = "cpu", progress: bool = True) -> TorchLM:
+    """The model as transformers runs it: the reference, and what training reads. Raises BaseModelError."""
+    from models.loading import load_torch
+
+    return load_torch(prepare_base_model(name, progress=progress), name, device=device)
+
+
+def prepare_conversion(name: str, *, progress: bool = True) -> Path:
+    """The folder of base model `name` converted for the openvino backend. Raises BaseModelError; NotConvertible where it cannot run it."""
+    from models.converted import convert_once
+    from models.loading import check_folder
+
+    folder = prepare_base_model(name, progress=progress)
+    check_folder(folder, name)
+    return convert_once(name, folder, cache_folder(), progress=progress)
 
 
 def prepare_base_model(name: str, *, progress: bool = True) -> Path:
@@ -94,11 +133,15 @@ __all__ = [
     "DEFAULT_BASE_MODEL",
     "DEFAULT_CHECKPOINT",
     "REGISTRY",
+    "Backend",
     "RegisteredModel",
     "checkpoint_folder",
     "default_checkpoint",
     "load_base_model",
+    "load_torch_model",
+    "prepare",
     "prepare_base_model",
+    "prepare_conversion",
     "resolve_checkpoint",
     "shipped_checkpoints",
 ]

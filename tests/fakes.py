@@ -12,8 +12,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from watermark.base_model import FrozenLM
 from watermark.config import WatermarkConfig
+from watermark.inference.torch_lm import TorchLM
 from watermark.pair import build_pair
 from watermark.pipeline import WatermarkedModel
 
@@ -30,7 +30,7 @@ def fake_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
 
 
-def fake_lm(seed: int = 0, hidden_size: int = 32) -> FrozenLM:
+def fake_lm(seed: int = 0, hidden_size: int = 32) -> TorchLM:
     """A three-layer Llama with random weights; its next-token distribution is wide, so marks are easy to write."""
     config = LlamaConfig(
         vocab_size=len(SPECIAL) + len(LETTERS),
@@ -48,7 +48,7 @@ def fake_lm(seed: int = 0, hidden_size: int = 32) -> FrozenLM:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    return FrozenLM(model, fake_tokenizer(), f"fake-{seed}")
+    return TorchLM(model, fake_tokenizer(), f"fake-{seed}")
 
 
 def fake_config(**changes: object) -> WatermarkConfig:

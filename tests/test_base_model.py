@@ -7,9 +7,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.fakes import LETTERS, SPECIAL, fake_config, fake_lm, fake_tokenizer
-from watermark.base_model import FrozenLM
 from watermark.codebook.keys import IssuerKey
 from watermark.errors import BaseModelError
+from watermark.inference.torch_lm import TorchLM
 from watermark.pair import build_pair
 from watermark.pipeline import WatermarkedModel
 from watermark.sampling.requests import GenerationRequest, SamplingSettings
@@ -43,11 +43,11 @@ FAMILIES = {
 }
 
 
-def tiny(family: str) -> FrozenLM:
+def tiny(family: str) -> TorchLM:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **COMMON, **FAMILIES[family]))
-    return FrozenLM(model, fake_tokenizer(), family)
+    return TorchLM(model, fake_tokenizer(), family)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.fakes import fake_config, fake_lm
-from watermark.checkpoint import CONFIG, WEIGHTS, load_pair, save_pair
+from watermark.checkpoint import load_pair, save_pair
+from watermark.checkpoint_folder import CONFIG, WEIGHTS
 from watermark.codebook.keys import IssuerKey
 from watermark.errors import CheckpointError
 from watermark.pair import build_pair
@@ -45,7 +46,7 @@ def test_no_partial_files_are_left(folder):
 
 def test_another_model_of_the_same_shape_is_refused(folder):
     with pytest.raises(CheckpointError, match="other weights"):
-        load_pair(folder, fake_lm(seed=1))
+        WatermarkedModel.load(fake_lm(seed=1), folder)
 
 
 def test_a_model_of_another_shape_is_refused(folder):
@@ -56,7 +57,7 @@ def test_a_model_of_another_shape_is_refused(folder):
 def test_other_dtypes_of_the_same_model_are_welcome(folder):
     lm = fake_lm()
     lm.model.to(torch.bfloat16)
-    load_pair(folder, lm)
+    WatermarkedModel.load(lm, folder)
 
 
 @pytest.mark.parametrize(

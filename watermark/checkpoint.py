@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from watermark.base_model import FrozenLM
+from watermark.checkpoint_folder import CONFIG, WEIGHTS, read_config
 from watermark.config import BaseModelIdentity, WatermarkConfig
 from watermark.errors import CheckpointError
 from watermark.pair import WatermarkPair, build_pair
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PROBE_TOKENS = 24
 PROBE_NUMBERS = 16
 PROBE_COSINE = 0.97
@@ -25,9 +24,9 @@ PROBE_COSINE = 0.97
 def probe(lm: FrozenLM, layers: tuple[int, ...]) -> list[float]:
     """A functional fingerprint of the frozen model: its deepest query layer on fixed tokens, at fixed random directions."""
     generator = torch.Generator().manual_seed(20240111)
-    ids = torch.randint(1, lm.vocab_size, (1, PROBE_TOKENS), generator=generator)
+    ids = torch.randint(1, lm.vocab_size, (PROBE_TOKENS,), generator=generator)
     directions = torch.randn(PROBE_NUMBERS, lm.hidden_size, generator=generator)
-    states = lm.trunk_states(ids.to(lm.device), torch.ones_like(ids).to(lm.device), layers)[0, :, -1].float().cpu()
+    states = lm.read_states([ids.tolist()], layers)[:, -1].cpu()
     # Median over positions: outlier positions (the first token) would otherwise dominate.
     values = (torch.nn.functional.normalize(states, dim=-1) @ directions.T).median(dim=0).values
     return [round(float(v), 6) for v in values]
@@ -46,17 +45,29 @@ def identity(lm: FrozenLM, layers: tuple[int, ...]) -> BaseModelIdentity:
     )
 
 
-def _refuse_wrong_model(folder: Path, expected: BaseModelIdentity, lm: FrozenLM, layers: tuple[int, ...]) -> None:
-    advice = f"The checkpoint {folder.name} was trained for {expected.name!r}; load that model, or train a pair for {lm.name!r}."
+def _refuse_other_architecture(folder: Path, expected: BaseModelIdentity, lm: FrozenLM) -> None:
+    advice = _advice(folder.name, expected, lm)
     for field, label in [("model_type", "type"), ("hidden_size", "hidden size"), ("layer_count", "layers"), ("vocab_size", "vocabulary")]:
         wanted, found = getattr(expected, field), getattr(lm, field)
         if wanted != found:
             raise CheckpointError(f"Wrong base model: its {label} is {found}, not {wanted}. {advice}")
     if expected.tokenizer_sha256 != lm.tokenizer_digest():
         raise CheckpointError(f"Wrong base model: its tokenizer differs. {advice}")
+
+
+def refuse_other_weights(name: str, config: WatermarkConfig, lm: FrozenLM) -> None:
+    """The model is run for a moment: one of the same architecture that computes something else is refused with CheckpointError."""
+    expected, layers = config.base_model, config.query_layers
+    assert expected is not None
     likeness = torch.nn.functional.cosine_similarity(torch.tensor(expected.probe), torch.tensor(probe(lm, layers)), dim=0)
     if not float(likeness) >= PROBE_COSINE:
-        raise CheckpointError(f"Wrong base model: same architecture, other weights (likeness {float(likeness):.2f}). {advice}")
+        raise CheckpointError(
+            f"Wrong base model: same architecture, other weights (likeness {float(likeness):.2f}). {_advice(name, expected, lm)}"
+        )
+
+
+def _advice(name: str, expected: BaseModelIdentity, lm: FrozenLM) -> str:
+    return f"The checkpoint {name} was trained for {expected.name!r}; load that model, or train a pair for {lm.name!r}."
 
 
 def save_pair(pair: WatermarkPair, lm: FrozenLM, folder: Path) -> None:
@@ -78,34 +89,16 @@ def _own_weights(pair: WatermarkPair) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in pair.state_dict().items() if not _SHARED.intersection(name.split(".")[1:])}
 
 
-_SHARED = {"normaliser", "attention", "codes"}
-
-
-def read_config(folder: Path) -> WatermarkConfig:
-    """The configuration of the checkpoint in `folder`, or CheckpointError."""
-    path = folder / CONFIG
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"Cannot read {path}: {getattr(error, 'strerror', None) or 'it is not text'}.") from None
-    return WatermarkConfig.from_json(text, str(path))
-
-
-def weights_digest(folder: Path) -> str:
-    """SHA-256 of the weights in a checkpoint folder, to which a calibration belongs. Raises CheckpointError."""
-    try:
-        with (folder / WEIGHTS).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"Cannot read {folder / WEIGHTS}: {error.strerror}.") from None
+_SHARED = {"normaliser", "attention", "codes", "contexts"}
 
 
 def load_pair(folder: Path, lm: FrozenLM) -> WatermarkPair:
-    """Load the pair in `folder` for `lm`. A damaged file, or a base model other than the one trained for, is refused."""
+    """Load the pair in `folder` for `lm`, without running it. A damaged file, or a base model of another architecture or tokenizer, is
+    refused with CheckpointError; `refuse_other_weights` runs the model and tells others of the same architecture."""
     config = read_config(folder)
     if config.base_model is None:
         raise CheckpointError(f"{folder / CONFIG} does not say which base model it belongs to (key base_model).")
-    _refuse_wrong_model(folder, config.base_model, lm, config.query_layers)
+    _refuse_other_architecture(folder, config.base_model, lm)
     path = folder / WEIGHTS
     try:
         weights = load_file(path)

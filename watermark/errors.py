@@ -43,6 +43,10 @@ class BaseModelError(CountersignError):
     code = "base_model"
 
 
+class NotConvertible(BaseModelError):
+    """The openvino backend cannot run this model; the torch backend can."""
+
+
 class CheckpointError(CountersignError):
     """A watermark checkpoint is missing, damaged, of another format, or belongs to another base model."""
 

@@ -42,9 +42,11 @@ class Normalised:
     origins: Sequence[int]
     """Where each character stood in the original, and the original's length at the end: rising, one longer than `text`."""
 
-    def original_span(self, start: int, end: int) -> tuple[int, int]:
-        """Characters start … end - 1 of `text` as a span of the original, without what was removed around them."""
-        return self.origins[start], self.origins[end - 1] + 1 if end > start else self.origins[start]
+    def original_spans(self, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Characters start … end - 1 of `text` as spans of the original, without what was removed around them."""
+        if isinstance(self.origins, range):  # nothing was removed
+            return list(spans)
+        return [(self.origins[start], self.origins[end - 1] + 1 if end > start else self.origins[start]) for start, end in spans]
 
 
 def normalise(text: str) -> Normalised:

@@ -23,7 +23,7 @@ class WatermarkPair(nn.Module):
         self.attention = SlotAttention(config)
         self.codes = TokenCodes(code_table(vocabulary_surfaces(lm), config.n, config.code_salt))
         self.embedder = Embedder(config, self.normaliser, self.attention, self.codes)
-        self.extractor = Extractor(config, self.normaliser, self.attention, self.codes, lm.token_embeddings)
+        self.extractor = Extractor(config, self.normaliser, self.attention, self.codes, lm.hidden_size)
 
 
 def build_pair(config: WatermarkConfig, lm: FrozenLM, seed: int = 0) -> WatermarkPair:

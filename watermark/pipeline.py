@@ -7,7 +7,8 @@ from pathlib import Path
 
 from watermark.base_model import FrozenLM
 from watermark.calibration.file import Calibration, load_calibration
-from watermark.checkpoint import load_pair, weights_digest
+from watermark.checkpoint import load_pair, refuse_other_weights
+from watermark.checkpoint_folder import weights_digest
 from watermark.codebook.book import codebook
 from watermark.codebook.keys import IssuerKey
 from watermark.extraction.extractor import Evidence
@@ -34,12 +35,23 @@ class WatermarkedModel:
     @classmethod
     def load(cls, lm: FrozenLM, checkpoint: Path) -> WatermarkedModel:
         """Attach the checkpoint in folder `checkpoint` to `lm`. Raises CheckpointError."""
+        model = cls.attach(lm, checkpoint)
+        model.check_base_model()
+        return model
+
+    @classmethod
+    def attach(cls, lm: FrozenLM, checkpoint: Path) -> WatermarkedModel:
+        """`load` without running the model, for a process that is going to fork; `check_base_model` is then to be called in the forks."""
         pair = load_pair(checkpoint, lm)
         return cls(lm, pair, checkpoint.name, load_calibration(checkpoint, weights_digest(checkpoint), pair.config.n))
 
+    def check_base_model(self) -> None:
+        """Raises CheckpointError if the pair was trained for a model with other weights."""
+        refuse_other_weights(self.name, self.config, self.lm)
+
     def to(self, device: str) -> None:
-        """Move model and pair."""
-        self.lm.model.to(device)
+        """Move model and pair. Raises BaseModelError for a device that is not there or that the backend cannot use."""
+        self.lm.to(device)
         self.pair.to(device)
 
     # ---- generation -------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ finds a marked passage in a long text at any realistic strength. A text too shor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from watermark.calibration.file import Calibration
 from watermark.calibration.power import SUFFICIENT
-from watermark.codebook.book import Best, Candidate, Codebook
+from watermark.codebook.book import Candidate, Codebook
 from watermark.extraction.extractor import Evidence
+from watermark.floats import BLOCK, single, summed
 from watermark.localisation.search import MarkedSpan, SpanSearch, find_spans
 from watermark.statistics.correction import best_of
 from watermark.statistics.decision import Findings, decide
@@ -46,17 +48,18 @@ class Verifier:
             return []
         totals = np.stack([e.total() for e in evidence])
         best = self.book.best(totals)  # one pass over the book for all texts
-        return [self._verdict(e, total, _row(best, i)) for i, (e, total) in enumerate(zip(evidence, totals, strict=True))]
+        lowered = self._lowered(best.statistics, totals, best.signs, np.array([e.tokens for e in evidence]))
+        found = map(_Whole, best.candidates, best.signs, best.statistics.tolist(), lowered.tolist())
+        return [self._verdict(*each) for each in zip(evidence, totals, found, strict=True)]
 
     def _verdict(self, evidence: Evidence, total: np.ndarray, best: _Whole) -> Verdict:
-        tail, bits = RademacherTail(total), best.candidate.payload_bits
-        lowered = self._lowered(total, best.signs, evidence.tokens, best.statistic)
-        whole, exact = (best_of(float(tail.pvalue(s)), payload_bits=bits, units=self.book.units) for s in (lowered, best.statistic))
+        tail = RademacherTail(total).pvalue([best.lowered, best.statistic])
+        whole, exact = (best_of(p, payload_bits=best.candidate.payload_bits, units=self.book.units) for p in tail.tolist())
         parts = find_spans(
             evidence.per_token,
             self.book,
             false_positive_rate=(1 - WHOLE) * self.false_positive_rate,
-            adjust=lambda part, signs, tokens: self._lowered(part, signs, tokens, float(signs @ part)),
+            adjust=self._lowered,
             known=[(best.candidate, best.signs)],
         )
         p_value, exact, winner = whole, exact, best.candidate
@@ -67,7 +70,8 @@ class Verifier:
                 winner = parts.best
         marked = p_value < self.false_positive_rate
         expected = self._expected(evidence.tokens, winner.payload_bits)
-        message = self._payload(winner, total, evidence, parts) if marked and winner.payload_bits else None
+        messages = [self._decoded(span.candidate, _span_total(evidence, span)) for span in parts.spans] if marked else []
+        message = self._payload(winner, total, evidence, parts, messages) if marked else None
         found = Findings(
             issuer=winner.issuer if evidence.tokens else None,
             key_version=winner.version if evidence.tokens else None,
@@ -79,7 +83,7 @@ class Verifier:
             windows=parts.windows,
             expected_detection=expected,
             sufficient=evidence.tokens >= UNCALIBRATED_TOKENS if expected is None else expected >= SUFFICIENT,
-            segments=self._segments(evidence, parts) if marked else (),
+            segments=_segments(evidence, parts, messages) if marked else (),
             evidence=_token_evidence(evidence, self._signs_of(winner, best, parts), total) if marked else None,
         )
         if marked and not found.segments:  # the mark is that of the whole text, too weak or too short to be placed
@@ -87,8 +91,8 @@ class Verifier:
             found = replace(found, segments=[_segment(start, end, evidence.tokens, winner, message, p_value)])
         return decide(found, self.false_positive_rate, public=self.detail == "public")
 
-    def _lowered(self, total: np.ndarray, signs: np.ndarray, tokens: int, statistic: float) -> float:
-        return statistic if self.calibration is None else self.calibration.lowered(statistic, total, signs, tokens)
+    def _lowered(self, statistics: np.ndarray, totals: np.ndarray, signs: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        return statistics if self.calibration is None else self.calibration.lowered(statistics, totals, signs, tokens)
 
     def _expected(self, tokens: int, payload_bits: int) -> float | None:
         if self.calibration is None:
@@ -97,23 +101,22 @@ class Verifier:
         rate = WHOLE * self.false_positive_rate
         return self.calibration.power.expected_detection(tokens, false_positive_rate=rate, payload_bits=payload_bits, units=self.book.units)
 
-    def _payload(self, winner: Candidate, total: np.ndarray, evidence: Evidence, parts: SpanSearch) -> DecodedPayload:
+    def _payload(
+        self, winner: Candidate, total: np.ndarray, evidence: Evidence, parts: SpanSearch, messages: Sequence[DecodedPayload | None]
+    ) -> DecodedPayload | None:
         """From the marked passages of the winner alone where there are any: the rest of the text only adds noise."""
-        own = [span for span in parts.spans if span.candidate == winner]
-        return self._decoded(winner, sum((_span_total(evidence, span) for span in own), np.zeros_like(total)) if own else total)
+        own = [(span, message) for span, message in zip(parts.spans, messages, strict=True) if span.candidate == winner]
+        if len(own) == 1:
+            return own[0][1]
+        return self._decoded(winner, sum((_span_total(evidence, span) for span, _ in own), np.zeros_like(total)) if own else total)
 
-    def _decoded(self, candidate: Candidate, total: np.ndarray) -> DecodedPayload:
+    def _decoded(self, candidate: Hashable, total: np.ndarray) -> DecodedPayload | None:
+        """None without payload bits."""
+        assert isinstance(candidate, Candidate)
+        if not candidate.payload_bits:
+            return None
         payloads, statistics = self.book.rivals(total, candidate.issuer, candidate.version)
         return decode_payload(total, payloads, statistics, payload_bits=candidate.payload_bits, units=2**self.book.nonce_bits)
-
-    def _segments(self, evidence: Evidence, parts: SpanSearch) -> list[Segment]:
-        found = []
-        for span in parts.spans:
-            assert isinstance(span.candidate, Candidate)
-            message = self._decoded(span.candidate, _span_total(evidence, span)) if span.candidate.payload_bits else None
-            start, end = evidence.offsets[span.start][0], evidence.offsets[span.end - 1][1]
-            found.append(_segment(start, end, span.end - span.start, span.candidate, message, min(1.0, span.p_value / (1 - WHOLE))))
-        return found
 
     def _signs_of(self, winner: Candidate, best: _Whole, parts: SpanSearch) -> np.ndarray:
         if winner == best.candidate:
@@ -128,10 +131,17 @@ class _Whole:
     candidate: Candidate
     signs: np.ndarray
     statistic: float
+    lowered: float
+    """The statistic less what unmarked texts lean towards the codeword."""
 
 
-def _row(best: Best, i: int) -> _Whole:
-    return _Whole(best.candidates[i], best.signs[i], float(best.statistics[i]))
+def _segments(evidence: Evidence, parts: SpanSearch, messages: Sequence[DecodedPayload | None]) -> list[Segment]:
+    found = []
+    for span, message in zip(parts.spans, messages, strict=True):
+        assert isinstance(span.candidate, Candidate)
+        start, end = evidence.offsets[span.start][0], evidence.offsets[span.end - 1][1]
+        found.append(_segment(start, end, span.end - span.start, span.candidate, message, min(1.0, span.p_value / (1 - WHOLE))))
+    return found
 
 
 def _segment(start: int, end: int, tokens: int, candidate: Candidate, message: DecodedPayload | None, p_value: float) -> Segment:
@@ -141,9 +151,11 @@ def _segment(start: int, end: int, tokens: int, candidate: Candidate, message: D
 
 
 def _span_total(evidence: Evidence, span: MarkedSpan) -> np.ndarray:
-    return evidence.per_token[span.start : span.end].sum(axis=0, dtype=np.float64)
+    return summed(evidence.per_token[span.start : span.end])
 
 
 def _token_evidence(evidence: Evidence, signs: np.ndarray, total: np.ndarray) -> list[TokenEvidence]:
-    scores = evidence.per_token.astype(np.float32) @ signs.astype(np.float32) / max(float(np.linalg.norm(total)), 1e-12)
-    return [TokenEvidence(start, end, float(score)) for (start, end), score in zip(evidence.offsets, scores, strict=True)]
+    direction = signs.astype(np.float32) / max(float(np.linalg.norm(total)), 1e-12)
+    parts = (evidence.per_token[first : first + BLOCK] for first in range(0, evidence.tokens, BLOCK))
+    scores = itertools.chain.from_iterable((single(part) @ direction).tolist() for part in parts)
+    return [TokenEvidence(start, end, score) for (start, end), score in zip(evidence.offsets, scores, strict=True)]

@@ -15,7 +15,8 @@ from watermark.calibration import build
 from watermark.calibration.build import CalibrationSettings, Kind, calibrate
 from watermark.calibration.file import FILE, Calibration, fingerprint, load_calibration
 from watermark.calibration.prefixes import prefix_evidence
-from watermark.checkpoint import save_pair, weights_digest
+from watermark.checkpoint import save_pair
+from watermark.checkpoint_folder import weights_digest
 from watermark.codebook.keys import IssuerKey
 from watermark.errors import CheckpointError, InvalidInput
 from watermark.pipeline import WatermarkedModel

@@ -39,8 +39,8 @@ def corpus(tmp_path: Path) -> Path:
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command loads the checkpoint it is given, for the fake language model."""
     lm = fake_watermarked_model().lm
-    monkeypatch.setattr("models.registry.load_base_model", lambda name, device="cpu": lm)
-    monkeypatch.setattr("models.registry.prepare_base_model", lambda name: Path())
+    monkeypatch.setattr("models.registry.load_base_model", lambda name, **options: lm)
+    monkeypatch.setattr("models.registry.prepare", lambda name, **options: (Path(), None))
 
 
 @pytest.mark.usefixtures("fake")

@@ -45,7 +45,7 @@ def test_one_prompt(run: Run, loads: list) -> None:
     assert record["text"] + "\n" == result.stdout and record["prompt"] == "Hello" and record["seed"] == 3
     assert list(record["marking"]) == MARKING and record["marking"]["issuer"] == "demo"
     assert record["marking"]["tokens"] == 60 and record["marking"]["payload"] == "0"
-    assert loads == [(None, None, "cpu")] * 2
+    assert loads == [(None, None, "cpu", "auto")] * 2
 
 
 def test_unmarked_text_has_no_issuer_and_needs_no_key(run: Run, tmp_path: Path) -> None:

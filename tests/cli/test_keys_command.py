@@ -13,7 +13,7 @@ import pytest
 from tests.cli.calibrations import sound_calibration, split_calibration
 from tests.cli.conftest import Run
 from watermark.calibration.file import FILE, Calibration
-from watermark.checkpoint import weights_digest
+from watermark.checkpoint_folder import weights_digest
 from watermark.codebook.keys import MAX_DRAWS, KeyRing
 from watermark.errors import KeyRingError
 

@@ -24,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return {"seconds": {"training": 1}}
 
     monkeypatch.setattr("watermark.training.run.run_training", run_training)
-    monkeypatch.setattr("models.registry.load_base_model", lambda name, device="cpu": calls.append({"device": device}) or fake_lm())
+    monkeypatch.setattr("models.registry.load_torch_model", lambda name, device="cpu": calls.append({"device": device}) or fake_lm())
     return calls
 
 

@@ -61,18 +61,15 @@ def test_noise_alone_leaves_no_or_wrong_messages_but_no_error() -> None:
     assert len(values) == len(rows) and all(0 <= v < 2**32 for v in values)
 
 
-def test_halves_multiply_to_every_codeword() -> None:
-    code = PayloadCode(5, 64)
-    high, low = code.halves
-    assert high.shape == (8, 64) and low.shape == (4, 64)
-    products = (high[:, None] * low[None]).reshape(32, 64)
-    assert np.array_equal(products, code.encode(range(32)))
+@pytest.mark.parametrize(("bits", "n"), [(1, 16), (4, 64), (5, 64), (9, 100)])
+def test_statistics_are_those_of_every_payload(bits: int, n: int) -> None:
+    code, evidence = PayloadCode(bits, n), np.random.default_rng(bits).normal(size=(3, n))
+    np.testing.assert_allclose(code.statistics(evidence), evidence @ code.encode(range(2**bits)).T, atol=1e-4)
 
 
 def test_messages_keep_their_distance() -> None:
     """No two of 65,536 payloads share three quarters of their signs."""
-    high, low = payload_code(16, 1024).halves
-    weights = high @ low.T  # correlation of every codeword with payload 0's, which by linearity stands for all pairs
+    weights = payload_code(16, 1024).statistics(np.ones((1, 1024)))  # with payload 0's signs, which by linearity stand for all pairs
     assert np.sort(weights.ravel())[-2] <= 512
 
 

@@ -71,7 +71,7 @@ def test_mean_over_all_codewords_is_the_models_distribution(pair, sampling, stre
             memory.check_and_add(alike[k].expand(rows, -1, -1), torch.ones(rows, dtype=torch.bool), pair.config.repeat_threshold)
             memory.record(candidates[:, k].expand(rows))
         reweighted, marked = pair.embedder(
-            states.expand(rows, -1, -1),
+            attention.unsqueeze(0).expand(rows, -1, -1),
             candidates.expand(rows, -1),
             probs.expand(rows, -1).contiguous(),
             Conditioning(block, torch.full((rows,), strength)),

@@ -7,15 +7,15 @@ import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from tests.fakes import fake_lm, fake_tokenizer
-from watermark.base_model import FrozenLM
 from watermark.errors import InvalidInput
 from watermark.evaluation import quality
 from watermark.evaluation.quality import continuation_likelihoods, distinct_share, embeddings, likelihoods, repeated_trigram_share
+from watermark.inference.torch_lm import TorchLM
 
 VOCAB = fake_lm().vocab_size
 
 
-def sliding_window_lm() -> FrozenLM:
+def sliding_window_lm() -> TorchLM:
     """A Gemma 3 with random weights and a window shorter than the texts: the cache has to forget as the model does."""
     torch.manual_seed(0)
     config = Gemma3TextConfig(
@@ -31,14 +31,14 @@ def sliding_window_lm() -> FrozenLM:
         max_position_embeddings=128,
         initializer_range=0.2,
     )
-    return FrozenLM(Gemma3ForCausalLM(config), fake_tokenizer(), "gemma-like")
+    return TorchLM(Gemma3ForCausalLM(config), fake_tokenizer(), "gemma-like")
 
 
 def random_ids(count: int, seed: int) -> list[int]:
     return torch.randint(3, VOCAB, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def by_hand(lm: FrozenLM, prompt: Sequence[int], continuation: Sequence[int]) -> float:
+def by_hand(lm: TorchLM, prompt: Sequence[int], continuation: Sequence[int]) -> float:
     """One forward pass over the whole text, no cache, no batch."""
     with torch.inference_mode():
         logits = lm.model(input_ids=torch.tensor([[*prompt, *continuation]])).logits[0].double()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import fake_watermarked_model
+from tests.fakes import fake_lm, fake_watermarked_model
 from watermark.errors import Cancelled, InvalidInput
 from watermark.evaluation.generation import KEYS, WorkFolder, evaluation_keys
 from watermark.evaluation.run import EvaluationSettings, run_evaluation
@@ -56,7 +56,9 @@ class Finished:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One whole run, for all tests that only read its results."""
     settings, stages = make_settings(tmp_path_factory.mktemp("finished")), []
-    report = run_evaluation(fake_watermarked_model(), settings, command="countersign evaluate", progress=lambda s, d, t: stages.append(s))
+    report = run_evaluation(
+        fake_watermarked_model(), settings, judge=fake_lm(), command="countersign evaluate", progress=lambda s, d, t: stages.append(s)
+    )
     return Finished(settings, report, stages)
 
 
@@ -113,7 +115,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        run_evaluation(model, settings, progress=interrupt)
+        run_evaluation(model, settings, judge=fake_lm(), progress=interrupt)
     assert not settings.out.exists()
     kept = settings.out.with_suffix(".work") / "texts.jsonl"
     assert len(kept.read_text().splitlines()) == 8
@@ -122,7 +124,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     sizes: list[int] = []
     generate = model.generate
     monkeypatch.setattr(model, "generate", lambda requests, **options: sizes.append(len(requests)) or generate(requests, **options))
-    resumed = run_evaluation(model, settings)
+    resumed = run_evaluation(model, settings, judge=fake_lm())
     assert sum(sizes) == 24 - 8
     assert resumed["detection"] == finished.report["detection"]
     for one, other in zip(resumed["quality"], finished.report["quality"], strict=True):
@@ -137,7 +139,7 @@ def test_scoring_again_generates_nothing(finished: Finished, tmp_path: Path, mon
         raise AssertionError("nothing was to be generated")
 
     monkeypatch.setattr(model, "generate", never)
-    again = run_evaluation(model, replace(finished.settings, out=out, attacks=("lower-case",), false_positive_rate=0.5))
+    again = run_evaluation(model, replace(finished.settings, out=out, attacks=("lower-case",), false_positive_rate=0.5), judge=fake_lm())
     assert cells(again)[128, "marked", "lower-case"]["n"] == 12
     before, after = cells(first)[128, "marked", "clean"], cells(again)[128, "marked", "clean"]
     assert after["median_p"] == before["median_p"] and after["detected"] >= before["detected"]
@@ -147,17 +149,17 @@ def test_scoring_again_generates_nothing(finished: Finished, tmp_path: Path, mon
 def test_other_settings_do_not_mix_with_old_texts(settings: EvaluationSettings) -> None:
     model = fake_watermarked_model()
     small = replace(settings, n=2, lengths=(16,), attacks=())
-    run_evaluation(model, small)
+    run_evaluation(model, small, judge=fake_lm())
     with pytest.raises(InvalidInput, match=r"other settings \(temperature\)"):
-        run_evaluation(model, replace(small, temperature=0.5))
-    assert run_evaluation(model, replace(small, n=3))["settings"]["n"] == 3  # more of the same is fine
+        run_evaluation(model, replace(small, temperature=0.5), judge=fake_lm())
+    assert run_evaluation(model, replace(small, n=3), judge=fake_lm())["settings"]["n"] == 3  # more of the same is fine
 
 
 def test_separate_human_passages(settings: EvaluationSettings, tmp_path: Path) -> None:
     path = tmp_path / "human.jsonl"
     records = [{"text": "too short", "source": "x"}, *({"text": sentence(i) * 2, "source": "web", "id": str(i)} for i in range(6))]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    report = run_evaluation(fake_watermarked_model(), replace(settings, human=path, lengths=(32,), attacks=()))
+    report = run_evaluation(fake_watermarked_model(), replace(settings, human=path, lengths=(32,), attacks=()), judge=fake_lm())
     cell = cells(report)[32, "human", "clean"]
     assert cell["by_source"].keys() == {"web"} and cell["n"] == 6  # as many as there are, and the report says how many
 

@@ -105,16 +105,17 @@ def test_an_adjustment_lowers_the_statistic_and_never_raises_it() -> None:
     evidence, signs = planted(6, 600, (200, 400, 1))
     seen: list[int] = []
 
-    def half(total: np.ndarray, row: np.ndarray, tokens: int) -> float:
-        seen.append(tokens)
-        return 0.5 * float(row @ total)
+    def half(statistics: np.ndarray, totals: np.ndarray, signs: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        seen.extend(tokens.tolist())
+        np.testing.assert_allclose(statistics, (totals * signs).sum(axis=1))
+        return 0.5 * statistics
 
     book = ListBook(signs)
     plain = find_spans(evidence, book, false_positive_rate=RATE)
     lowered = find_spans(evidence, book, false_positive_rate=RATE, adjust=half)
     assert plain.p_value < lowered.p_value and set(seen) <= set(np.diff(search_windows(600), axis=1).ravel().tolist())
-    assert find_spans(evidence, book, false_positive_rate=RATE, adjust=lambda total, row, _: 9.0 * float(row @ total)) == plain
-    nothing = find_spans(evidence, book, false_positive_rate=RATE, adjust=lambda *_: 0.0)
+    assert find_spans(evidence, book, false_positive_rate=RATE, adjust=lambda statistics, *_: 9.0 * statistics) == plain
+    nothing = find_spans(evidence, book, false_positive_rate=RATE, adjust=lambda statistics, *_: 0.0 * statistics)
     assert nothing.p_value == 1.0 and nothing.spans == ()
 
 

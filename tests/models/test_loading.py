@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
 
-from models.registry import load_base_model
+from models.registry import load_torch_model
 from tests.fakes import fake_lm
 from watermark.errors import BaseModelError
 
@@ -32,13 +32,13 @@ def folder(original: Path, tmp_path: Path) -> Path:
 
 def reason(folder: Path, device: str = "cpu") -> str:
     with pytest.raises(BaseModelError) as caught:
-        load_base_model(str(folder), device=device)
+        load_torch_model(str(folder), device=device)
     assert repr(str(folder)) in str(caught.value)  # says which model
     return str(caught.value)
 
 
 def test_a_folder_loads_as_the_same_model(folder: Path, capfd: pytest.CaptureFixture) -> None:
-    lm, other = load_base_model(str(folder)), fake_lm()
+    lm, other = load_torch_model(str(folder)), fake_lm()
     assert lm.name == str(folder)
     ids = lm.tokenize("Hello, world").ids
     assert ids == other.tokenize("Hello, world").ids and lm.decode(ids) == "Hello, world"
@@ -52,13 +52,13 @@ def test_a_folder_loads_as_the_same_model(folder: Path, capfd: pytest.CaptureFix
 
 def test_half_precision_weights_come_out_as_float32(folder: Path) -> None:
     fake_lm().model.to(torch.bfloat16).save_pretrained(folder)
-    assert {p.dtype for p in load_base_model(str(folder)).model.parameters()} == {torch.float32}
+    assert {p.dtype for p in load_torch_model(str(folder)).model.parameters()} == {torch.float32}
 
 
 def test_no_folder(tmp_path: Path) -> None:
     for name in (str(tmp_path / "nothing"), "./nothing", "../nothing/here"):
         with pytest.raises(BaseModelError, match="existing folder"):
-            load_base_model(name)
+            load_torch_model(name)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_damaged_files(folder: Path) -> None:
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[: len(content) // 2])
         with pytest.raises(BaseModelError, match=what):
-            load_base_model(str(folder))
+            load_torch_model(str(folder))
         (folder / name).write_bytes(content)
-    assert load_base_model(str(folder)).layer_count == 3
+    assert load_torch_model(str(folder)).layer_count == 3
 
 
 def test_an_encoder_decoder_is_refused(folder: Path) -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 import huggingface_hub.constants as hub_constants
 import pytest
 
-from models.registry import DEFAULT_BASE_MODEL, REGISTRY, default_checkpoint, load_base_model, prepare_base_model, resolve_checkpoint
+from models.registry import (
+    DEFAULT_BASE_MODEL,
+    REGISTRY,
+    default_checkpoint,
+    load_base_model,
+    load_torch_model,
+    prepare_base_model,
+    resolve_checkpoint,
+)
 from models.shipped import shipped_checkpoints
 from tests.fakes import fake_lm
 from watermark.errors import BaseModelError, CheckpointError
@@ -43,7 +51,7 @@ def test_a_hub_id_in_the_local_cache_loads_offline(hub: Path) -> None:
     lm = fake_lm()
     lm.model.save_pretrained(snapshot)
     lm.tokenizer.save_pretrained(snapshot)
-    loaded = load_base_model("owner/tiny")
+    loaded = load_torch_model("owner/tiny")
     assert loaded.name == "owner/tiny" and loaded.layer_count == 3
 
 

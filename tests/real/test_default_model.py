@@ -123,18 +123,23 @@ def test_distortion_freeness_on_the_real_model(real_model):
     (The exact sum over all codewords, to 1e-6, is tests/embedding/test_distortion_freeness.py; 2^1024 are out of reach here.)
     """
     lm, pair = real_model.lm, real_model.pair
-    ids = torch.tensor([lm.tokenize("The weather in the mountains can").ids])
-    output = lm.model(input_ids=ids, output_hidden_states=True, logits_to_keep=1)
-    states = torch.stack([output.hidden_states[layer][:, -1] for layer in pair.config.query_layers], dim=1)
+    running = lm.running(pair.config.query_layers)
+    ids = lm.tokenize("The weather in the mountains can").ids
+    coming = running.begin([ids])
+    while not coming.advance(hurry=True):
+        pass
+    running.join(coming)
+    logits, states = running.step(torch.tensor(ids[-1:]))
+    attention = pair.embedder.contexts(states)
     sampling = SamplingSettings(temperature=1.0, top_k=64, top_p=0.95)
-    candidates, probs = select_candidates(output.logits[:, -1], BatchSettings.stack([sampling], lm.vocab_size, lm.device))
+    candidates, probs = select_candidates(logits, BatchSettings.stack([sampling], lm.vocab_size, lm.device))
     generator = torch.Generator().manual_seed(0)
     codewords = torch.randint(0, 2, (8192, pair.config.n), generator=generator).float() * 2 - 1
     sums, squares = torch.zeros(probs.shape[1], dtype=torch.float64), torch.zeros(probs.shape[1], dtype=torch.float64)
     for signs in codewords.split(512):
         rows = len(signs)
         conditioning = Conditioning(signs, torch.ones(rows))
-        wide = states.expand(rows, -1, -1), candidates.expand(rows, -1), probs.expand(rows, -1)
+        wide = attention.expand(rows, -1, -1), candidates.expand(rows, -1), probs.expand(rows, -1)
         memory = ContextMemory(rows, 1, pair.config.n)
         reweighted, marked = pair.embedder(*wide, conditioning, memory)
         assert bool(marked.all())

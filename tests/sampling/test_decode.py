@@ -9,12 +9,12 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tests.fakes import fake_lm, fake_watermarked_model
-from watermark.base_model import FrozenLM
 from watermark.codebook.codewords import codeword
 from watermark.codebook.keys import IssuerKey
 from watermark.embedding.embedder import Conditioning
 from watermark.embedding.repeats import ContextMemory
-from watermark.sampling import cache, prefill
+from watermark.inference import torch_cache, torch_running
+from watermark.inference.torch_lm import TorchLM
 from watermark.sampling.candidates import BatchSettings, select_candidates
 from watermark.sampling.decode import Row, RunningBatch, decode
 from watermark.sampling.requests import SamplingSettings
@@ -35,20 +35,24 @@ class Recording(RunningBatch):
         super().__init__(*args)
         self.seen: dict[Row, list[tuple[torch.Tensor, torch.Tensor]]] = {}
 
-    def _forward(self):
-        logits, states = super()._forward()
-        for place, each in enumerate(self.rows):
-            self.seen.setdefault(each, []).append((logits[place].clone(), states[place]))
-        return logits, states
+        step = self._model.step
+
+        def recording(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            logits, states = step(tokens)
+            for place, each in enumerate(self.rows):
+                self.seen.setdefault(each, []).append((logits[place].clone(), states[place]))
+            return logits, states
+
+        self._model.step = recording
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("window", [None, 6])
 def test_joining_and_leaving_rows_see_what_the_full_forward_sees(monkeypatch, window):
     """Logits and query states of every step of rows that come, stop and are taken out at any time; prompts read in pieces."""
-    monkeypatch.setattr(prefill, "CHUNK_BESIDE", 4)
-    monkeypatch.setattr(prefill, "CHUNK", 7)
-    monkeypatch.setattr(cache, "REBASE", 9)
+    monkeypatch.setattr(torch_running, "CHUNK_BESIDE", 4)
+    monkeypatch.setattr(torch_running, "CHUNK", 7)
+    monkeypatch.setattr(torch_cache, "REBASE", 9)
     lm, layers = sliding_lm(window), (0, 1, 2)
     rng = random.Random(5)
     batch = Recording(lm, fake_watermarked_model().pair.embedder, layers)
@@ -111,7 +115,7 @@ def test_a_row_taken_out_while_its_prompt_is_read_leaves_the_others():
     assert stays.ids == decode(lm, pair.embedder, [row("s" * 290, 3)], pair.config.query_layers)[0].ids
 
 
-def sliding_lm(window: int | None) -> FrozenLM:
+def sliding_lm(window: int | None) -> TorchLM:
     """The fake model, its first two layers with a sliding window."""
     if window is None:
         return fake_lm()
@@ -130,7 +134,7 @@ def sliding_lm(window: int | None) -> FrozenLM:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return FrozenLM(Qwen3ForCausalLM(config), plain.tokenizer, "fake-sliding")
+        return TorchLM(Qwen3ForCausalLM(config), plain.tokenizer, "fake-sliding")
 
 
 @torch.inference_mode()
@@ -147,7 +151,7 @@ def test_one_prompt_with_several_messages_has_each_messages_own_distribution():
 
     def run(rows: slice) -> torch.Tensor:
         size = len(signs[rows])
-        wide = states.expand(size, -1, -1), candidates.expand(size, -1), probs.expand(size, -1)
+        wide = pair.embedder.contexts(states).expand(size, -1, -1), candidates.expand(size, -1), probs.expand(size, -1)
         return pair.embedder(*wide, Conditioning(signs[rows], strength[rows]), ContextMemory(size, 1, pair.config.n))[0]
 
     together = run(slice(0, 3))

@@ -37,7 +37,7 @@ def test_z_is_what_the_extractor_says_of_the_text(model):
     texts = ["A line that somebody wrote, and then wrote again.", "", "Short."]
     data = read_finished(model.lm, model.pair, texts)
     signs = torch.randint(0, 2, (3, model.config.n), generator=torch.Generator().manual_seed(0)) * 2 - 1
-    found = z_scores(model.pair, {**data, "signs": signs, "text": torch.arange(3)}, torch.arange(3))
+    found = z_scores(model.pair, model.lm.embed, {**data, "signs": signs, "text": torch.arange(3)}, torch.arange(3))
     for i, evidence in enumerate(model.evidence(texts)):
         total = torch.from_numpy(evidence.total()).float()
         expected = float(signs[i].float() @ total / total.norm().clamp(min=1e-6))
@@ -46,9 +46,9 @@ def test_z_is_what_the_extractor_says_of_the_text(model):
 
 def test_written_texts_carry_their_codeword(model, data):
     whole = torch.arange(0, len(data["text"]), SPEC.versions + 1)
-    z = z_scores(model.pair, data, whole)
+    z = z_scores(model.pair, model.lm.embed, data, whole)
     wrong = {**data, "signs": data["signs"].roll(1, 0)}
-    assert float(z.mean()) > 3 > 1 > float(z_scores(model.pair, wrong, whole).mean())
+    assert float(z.mean()) > 3 > 1 > float(z_scores(model.pair, model.lm.embed, wrong, whole).mean())
 
 
 def test_every_text_is_edited_in_its_own_ways(corpus):
@@ -61,17 +61,17 @@ def test_every_text_is_edited_in_its_own_ways(corpus):
 
 def test_refinement_keeps_the_best_weights_and_touches_the_reader_alone(model, data):
     attention = copy.deepcopy(model.pair.attention.state_dict())
-    result = refine(model.pair, data, RefinementSettings(steps=40, rows=8, validate_every=10, learning_rate=1e-3))
+    result = refine(model.pair, model.lm.embed, data, RefinementSettings(steps=40, rows=8, validate_every=10, learning_rate=1e-3))
     assert result.after["val_loss"] <= result.before["val_loss"]
     assert all(torch.equal(value, attention[name]) for name, value in model.pair.attention.state_dict().items())
     held_out = torch.nonzero(data["text"] % 8 == 0)[:, 0]
-    z = z_scores(model.pair, data, held_out[held_out % (SPEC.versions + 1) == 0])
+    z = z_scores(model.pair, model.lm.embed, data, held_out[held_out % (SPEC.versions + 1) == 0])
     assert float(z.detach().mean()) == pytest.approx(result.after["val_z_whole"], abs=1e-4)
 
 
 def test_a_refinement_that_only_harms_changes_nothing(model, data):
     before = copy.deepcopy(model.pair.extractor.reader.state_dict())
-    result = refine(model.pair, data, RefinementSettings(steps=5, rows=8, validate_every=5, learning_rate=10.0))
+    result = refine(model.pair, model.lm.embed, data, RefinementSettings(steps=5, rows=8, validate_every=5, learning_rate=10.0))
     assert result.step == 0 and result.after == result.before
     assert all(torch.equal(value, before[name]) for name, value in model.pair.extractor.reader.state_dict().items())
 
@@ -96,4 +96,4 @@ def test_the_whole_training_and_its_report(corpus, tmp_path: Path, monkeypatch):
 def test_one_text_is_too_few_to_hold_any_out(model, data):
     single = {**data, "signs": data["signs"][:1], "text": torch.zeros(1, dtype=torch.long)}
     with pytest.raises(InvalidInput, match="at least two"):
-        refine(model.pair, single, RefinementSettings(steps=1))
+        refine(model.pair, model.lm.embed, single, RefinementSettings(steps=1))

@@ -40,12 +40,10 @@ class Calibration:
     def lean(self) -> Lean:
         return Lean(self.sample)
 
-    def lowered(self, statistic: float, total: NDArray, signs: NDArray[np.int8], tokens: int) -> float:
-        """S - shift·|e|, the statistic to take the reported p-value of; never above `statistic`."""
-        norm = float(np.linalg.norm(total))
-        if norm == 0.0:
-            return statistic
-        return statistic - norm * float(self.lean.shift(signs[None], total[None] / norm, tokens)[0, 0])
+    def lowered(self, statistics: NDArray, totals: NDArray, signs: NDArray[np.int8], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        """S - shift·|e| (r,), the statistics to take the reported p-values of; never above `statistics` (r,). totals, signs (r, n)."""
+        norms = np.linalg.norm(totals, axis=1)
+        return statistics - norms * self.lean.own_shifts(signs, totals / np.maximum(norms, np.finfo(np.float64).tiny)[:, None], tokens)
 
     def health(self, key: IssuerKey, nonce_bits: int) -> Health:
         """Whether p-values of this key hold on the calibration texts."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from watermark.checkpoint_folder import read_config, weights_digest
 from watermark.codebook.keys import IssuerKey, KeyRing
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ class KeyCheck:
     @classmethod
     def of(cls, checkpoint: Path) -> KeyCheck:
         """Raises CheckpointError."""
-        from watermark.calibration.file import load_calibration  # scipy and torch: only where a key is checked
-        from watermark.checkpoint import read_config, weights_digest
+        from watermark.calibration.file import load_calibration  # scipy: only where a key is checked
 
         config = read_config(checkpoint)
         return cls(config.nonce_bits, load_calibration(checkpoint, weights_digest(checkpoint), config.n))

@@ -86,6 +86,15 @@ class Lean:
         shifts = np.where(self._plausible(unit, tokens)[:, :, None], np.maximum(leaning.max(axis=1), 0.0)[None], 0.0)
         return shifts.max(axis=1).astype(np.float64)
 
+    def own_shifts(self, signs: NDArray, unit: NDArray, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        """`shift` of one codeword for each text: signs and unit (r, n), tokens (r,) → (r,)."""
+        shifts = np.empty(len(signs))
+        for count in np.unique(tokens):
+            rows = np.flatnonzero(tokens == count)
+            leaning = np.maximum((self._near(int(count)) @ signs[rows].T.astype(np.float32)).max(axis=1), 0.0)  # (kinds, rows)
+            shifts[rows] = np.where(self._plausible(unit[rows], int(count)), leaning.T, 0.0).max(axis=1)
+        return shifts
+
     def _near(self, tokens: int) -> NDArray[np.float32]:
         """Means at the measured lengths on both sides of `tokens`: (kinds, 1 or 2, n)."""
         place = int(np.searchsorted(self.lengths, tokens))
@@ -95,8 +104,8 @@ class Lean:
     def _plausible(self, unit: NDArray, tokens: int) -> NDArray[np.bool_]:
         """Which kinds the texts may be of (r, kinds): those whose likelihood is within a factor of that of the likeliest one."""
         means = self._near(tokens)
-        gain = np.einsum("kln,rn->rkl", means, unit.astype(np.float32)) - np.square(means).sum(axis=-1) / 2
-        best = EFFECTIVE_SIGNS * gain.max(axis=2)
+        gain = means @ unit.T.astype(np.float32) - np.square(means).sum(axis=-1, keepdims=True) / 2  # (kinds, lengths, r)
+        best = EFFECTIVE_SIGNS * gain.max(axis=1).T
         return best >= best.max(axis=1, keepdims=True) - PLAUSIBLE
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from watermark.cli import common
-from watermark.cli.common import BaseModelOption, CheckpointOption, DeviceOption, JsonOption
+from watermark.cli.common import BackendOption, BaseModelOption, CheckpointOption, DeviceOption, JsonOption
 from watermark.cli.stages import stage_bars
 from watermark.errors import InvalidInput
 
@@ -33,17 +33,18 @@ def calibrate(
     base_model: BaseModelOption = None,
     checkpoint: CheckpointOption = None,
     device: DeviceOption = "cpu",
+    backend: BackendOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Read unmarked texts and write some of the model's own, so that p-values of a given key hold and lengths have a meaning."""
     from models.registry import checkpoint_folder
     from watermark.calibration.build import CalibrationSettings, Kind, calibrate
-    from watermark.checkpoint import weights_digest
+    from watermark.checkpoint_folder import weights_digest
 
     kinds = [Kind(*_kind(item)) for item in texts]
     settings = CalibrationSettings(written, seed)
     folder = checkpoint_folder(base_model, checkpoint)
-    model = common.load_model(base_model, checkpoint, device)
+    model = common.load_model(base_model, checkpoint, device, backend)
     with stage_bars() as advance:
         calibration = calibrate(model, kinds, work, settings, advance)
     calibration.save(folder, weights_digest(folder))

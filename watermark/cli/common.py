@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.registry import Backend
 from watermark.cli.errors import FAILED
 from watermark.cli.jsonlines import is_text
 from watermark.codebook.keys import IssuerKey, KeyRing
@@ -42,6 +43,10 @@ CheckpointOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, or cuda where there is a GPU.")]
+BackendOption = Annotated[
+    Backend,
+    typer.Option("--backend", help="openvino: fast, on CPUs. torch: as transformers runs it. auto: openvino on the CPU where it can."),
+]
 BatchSizeOption = Annotated[
     int,
     typer.Option(
@@ -52,17 +57,17 @@ BatchSizeOption = Annotated[
 ]
 
 
-def load_model(base_model: str | None, checkpoint: str | None, device: str) -> WatermarkedModel:
+def load_model(base_model: str | None, checkpoint: str | None, device: str, backend: Backend) -> WatermarkedModel:
     """Base model and checkpoint, ready to use. Raises BaseModelError and CheckpointError."""
-    from models.registry import DEFAULT_BASE_MODEL, checkpoint_folder, load_base_model, prepare_base_model
+    from models.registry import DEFAULT_BASE_MODEL, checkpoint_folder, load_base_model, prepare
 
     name = base_model or DEFAULT_BASE_MODEL
     folder = checkpoint_folder(name, checkpoint)  # a wrong name costs no model load
-    prepare_base_model(name)  # the first time it takes minutes and shows its own progress
+    prepare(name, device=device, backend=backend)  # the first time it takes minutes and shows its own progress
     with waiting("loading the model"):
         from watermark.pipeline import WatermarkedModel
 
-        return WatermarkedModel.load(load_base_model(name, device=device), folder)
+        return WatermarkedModel.load(load_base_model(name, device=device, backend=backend), folder)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from watermark.cli import common
-from watermark.cli.common import BaseModelOption, CheckpointOption, JsonOption
+from watermark.cli.common import BackendOption, BaseModelOption, CheckpointOption, JsonOption
 from watermark.cli.stages import stage_bars
 from watermark.errors import InvalidInput
 from watermark.evaluation.attacks import NAMES
@@ -54,14 +54,16 @@ def evaluate(
     checkpoint: CheckpointOption = None,
     false_positive_rate: Annotated[float, typer.Option(help="Threshold that counts as detected.")] = 1e-3,
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is a GPU: much faster for long evaluations.")] = "cpu",
+    backend: BackendOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Write marked and unmarked texts, verify them clean and edited, and report shares with intervals and text quality.
 
     Texts are kept in the .work folder: an interrupted run continues, and scoring can be repeated with other attacks.
     """
-    from models.registry import DEFAULT_BASE_MODEL, checkpoint_folder, load_base_model
+    from models.registry import DEFAULT_BASE_MODEL, checkpoint_folder, load_base_model, load_torch_model
     from watermark.evaluation.run import EvaluationSettings, run_evaluation
+    from watermark.inference.torch_lm import TorchLM
     from watermark.pipeline import WatermarkedModel
 
     settings = EvaluationSettings(
@@ -80,11 +82,13 @@ def evaluate(
     )
     name = base_model or DEFAULT_BASE_MODEL
     folder = checkpoint_folder(name, checkpoint)
-    model = WatermarkedModel.load(load_base_model(name, device=device), folder)
+    model = WatermarkedModel.load(load_base_model(name, device=device, backend=backend), folder)
+    judge = model.lm if isinstance(model.lm, TorchLM) else load_torch_model(name)
     with stage_bars() as advance:
         report = run_evaluation(
             model,
             settings,
+            judge=judge,
             checkpoint_digest=_folder_digest(folder),
             # File names without their folders: where they lie is this machine's business, not the report's.
             command=shlex.join(["countersign", *(Path(word).name if "/" in word else word for word in sys.argv[1:])]),

@@ -13,7 +13,7 @@ import typer
 
 from watermark.cli import common
 from watermark.cli.batches import BatchWork, OnStep, run_batches
-from watermark.cli.common import BaseModelOption, BatchSizeOption, CheckpointOption, DeviceOption, JsonOption, KeysOption
+from watermark.cli.common import BackendOption, BaseModelOption, BatchSizeOption, CheckpointOption, DeviceOption, JsonOption, KeysOption
 from watermark.cli.jsonlines import LinesFile, LinesOutput, Record, field_of
 from watermark.errors import InvalidInput
 from watermark.sampling.requests import GenerationRequest, GenerationResult, SamplingSettings
@@ -70,6 +70,7 @@ def generate(
     base_model: BaseModelOption = None,
     checkpoint: CheckpointOption = None,
     device: DeviceOption = "cpu",
+    backend: BackendOption = "auto",
     keys: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,14 +86,14 @@ def generate(
     template = GenerationRequest("", sampling, key, message, strength)  # bad settings end here, before anything is loaded
     if files is None:
         request = dataclasses.replace(template, prompt=common.read_text(prompt, "prompt"))
-        model = common.load_model(base_model, checkpoint, device)
+        model = common.load_model(base_model, checkpoint, device, backend)
         with common.waiting("writing"):
             [result] = model.generate([request])
         _show(request, result, as_json)
     else:
         source = LinesFile(files[0])
         with LinesOutput(files[1], _arguments(source, template) | {"models": [base_model, checkpoint]}) as output:
-            model = common.load_model(base_model, checkpoint, device)
+            model = common.load_model(base_model, checkpoint, device, backend)
             summary = run_batches(source, output, _job(model, template, batch_size))
         common.finish_batch(summary, as_json)
 

@@ -41,7 +41,7 @@ def train(
 ) -> None:
     """Train a watermark pair for a base model. The same command again resumes an interrupted run."""
     # Heavy imports wait until the arguments have been read, so that --help is instant.
-    from models.registry import DEFAULT_BASE_MODEL, load_base_model
+    from models.registry import DEFAULT_BASE_MODEL, load_torch_model
     from watermark.config import WatermarkConfig
     from watermark.training.run import run_training
 
@@ -49,7 +49,7 @@ def train(
         raise InvalidInput(f"--profile must be {' or '.join(PROFILES)}; got {profile!r}.")
     chosen = {"documents": documents, "sampled": sampled, "steps": steps, "finished": finished}
     recipe = replace(PROFILES[profile], **{name: value for name, value in chosen.items() if value is not None})
-    lm = load_base_model(base_model or DEFAULT_BASE_MODEL, device=recipe.device)
+    lm = load_torch_model(base_model or DEFAULT_BASE_MODEL, device=recipe.device)
     query_layers = _layers(layers, lm.layer_count)
     config = WatermarkConfig(query_layers=query_layers, hidden_size=lm.hidden_size)
     if code_salt is not None:

@@ -12,7 +12,7 @@ import typer
 
 from watermark.cli import common
 from watermark.cli.batches import BatchWork, OnStep, run_batches
-from watermark.cli.common import BaseModelOption, BatchSizeOption, CheckpointOption, DeviceOption, JsonOption, KeysOption
+from watermark.cli.common import BackendOption, BaseModelOption, BatchSizeOption, CheckpointOption, DeviceOption, JsonOption, KeysOption
 from watermark.cli.jsonlines import LinesFile, LinesOutput, Record, field_of
 from watermark.errors import InvalidInput
 from watermark.statistics.verdict import Verdict
@@ -55,6 +55,7 @@ def verify(
     base_model: BaseModelOption = None,
     checkpoint: CheckpointOption = None,
     device: DeviceOption = "cpu",
+    backend: BackendOption = "auto",
     keys: KeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,7 +74,7 @@ def verify(
 
     if files is None:
         single = common.read_text(text, "text")
-        [verdict] = verdicts(common.load_model(base_model, checkpoint, device), [single])
+        [verdict] = verdicts(common.load_model(base_model, checkpoint, device, backend), [single])
         _show(verdict, as_json)
         return
     source = LinesFile(files[0])
@@ -86,7 +87,7 @@ def verify(
         "models": [base_model, checkpoint],
     }
     with LinesOutput(files[1], arguments) as output:
-        model = common.load_model(base_model, checkpoint, device)
+        model = common.load_model(base_model, checkpoint, device, backend)
 
         def read(_: int, raw: bytes) -> str:
             return field_of(raw, "text")

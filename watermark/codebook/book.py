@@ -25,10 +25,16 @@ EXHAUSTIVE = 2**20
 MAX_UNITS = 2**20
 CHUNK_UNITS = 8192
 """Masks unpacked at a time: 32 MiB as float32 of 1,024 signs."""
+CHUNK_STATISTICS = 2**20
+"""Statistics of codewords held at a time, 4 MiB; of one mask at least."""
 LIST_UNITS = 64
 """Units that share one decoder list."""
 LIST_WORK = 2**16
 """What decoding one unit by list costs, in comparisons of a codeword with evidence (measured: 2 ms against 35 ns)."""
+RIVALS = 1024
+"""Most messages that `rivals` names."""
+NEGLIGIBLE = 40.0
+"""Messages less likely than the best by this exponent change no confidence."""
 RATIO_SCALE = 9.0
 """z that a marked text of ordinary length has; sets how far the list decoder trusts a sign. Its result hardly depends on it."""
 
@@ -186,18 +192,21 @@ class Codebook:
         group = self._groups[0]
         if not group.exhaustive:
             return next(self._listed(group, total))
-        statistics = np.concatenate([s for _, s in self._all(group, total)]).astype(np.float64).ravel()
-        nonces, values = np.divmod(np.arange(statistics.size), 1 << group.bits)
-        likely = np.argsort(-statistics, kind="stable")[:1024]
-        return nonces[likely], values[likely].astype(np.uint64), statistics[likely]
+        statistics = np.concatenate([s for _, s in self._all(group, total)]).ravel()
+        best = float(statistics.max())
+        # The exponent that `posterior` gives a message is at least S·best / |e|².
+        likely = np.flatnonzero((best - statistics) * best <= NEGLIGIBLE * float(np.square(total).sum()))
+        if len(likely) > RIVALS:
+            likely = likely[np.argpartition(-statistics[likely], RIVALS)[:RIVALS]]
+        likely = likely[np.argsort(-statistics[likely], kind="stable")]
+        nonces, values = np.divmod(likely, 1 << group.bits)
+        return nonces, values.astype(np.uint64), statistics[likely].astype(np.float64)
 
     def _all(self, group: _Group, total: Totals) -> Iterator[tuple[int, NDArray[np.floating]]]:
         """Statistics of all codewords of an exhaustive group: (first unit, (units, 2^bits)) a chunk at a time."""
-        high, low = payload_code(group.bits, self.n).halves
-        for first, signs in self._chunks(group, max(1, CHUNK_UNITS // len(high))):
-            masked = signs * total.astype(np.float32)
-            products = (masked[:, None, :] * high).reshape(-1, self.n) @ low.T
-            yield first, products.reshape(len(signs), -1)
+        code = payload_code(group.bits, self.n)
+        for first, signs in self._chunks(group, min(CHUNK_UNITS, max(1, CHUNK_STATISTICS >> group.bits))):
+            yield first, code.statistics(signs * total.astype(np.float32))
 
     def _listed(self, group: _Group, total: Totals) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.float64]]]:
         """(unit, code value, statistic) of what the list decoder finds likely, for some units at a time."""

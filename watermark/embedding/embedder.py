@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,9 @@ class Embedder(nn.Module):
         super().__init__()
         self.repeat_threshold = config.repeat_threshold
         self.token_threshold = config.token_threshold
-        self.normaliser, self.attention, self.codes = normaliser, attention, codes
+        self.contexts = nn.Sequential(OrderedDict(normaliser=normaliser, attention=attention))
+        """Hidden states (…, layers, hidden) → attention (…, rounds, slots)."""
+        self.codes = codes
         self.log_gain = nn.Parameter(torch.tensor(1.5))
 
     def scores(self, attention: Tensor, signs: Tensor, codes: Tensor) -> Tensor:
@@ -39,15 +42,14 @@ class Embedder(nn.Module):
         return round_scores(attention, signs, codes, self.log_gain.exp())
 
     def forward(
-        self, states: Tensor, candidates: Tensor, probs: Tensor, conditioning: Conditioning, memory: ContextMemory
+        self, attention: Tensor, candidates: Tensor, probs: Tensor, conditioning: Conditioning, memory: ContextMemory
     ) -> tuple[Tensor, Tensor]:
         """One decoding step.
 
-        states (B, layers, hidden) that predict the next token; candidates (B, K) token ids with probs (B, K) after
-        temperature, top-k and top-p → reweighted probs (B, K) and which rows were marked (B,) bool. A row is left exactly
-        as it is if its strength is 0, it has a single candidate, or its context resembles one already marked in this text.
+        attention (B, rounds, slots) that `contexts` finds for the states that predict the next token; candidates (B, K) token ids with
+        probs (B, K) after temperature, top-k and top-p → reweighted probs (B, K) and which rows were marked (B,) bool. A row is left
+        exactly as it is if its strength is 0, it has a single candidate, or its context resembles one already marked in this text.
         """
-        attention = self.attention(self.normaliser(states))
         eligible = (conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
         marked = memory.check_and_add(attention, eligible, self.repeat_threshold)
         scores = self.scores(attention, conditioning.signs, self.codes(candidates)) * conditioning.strength[:, None, None]

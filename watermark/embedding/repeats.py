@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CONTEXT_TOKENS = 2
+BITS = 21
+"""Of a token in a context's key: vocabularies of up to two million."""
 WINDOW = 1024
 """Contexts looked back upon while a text is read: bounds the work per token, so that verification stays linear."""
 
@@ -23,8 +25,11 @@ class ContextMemory:
     """
 
     def __init__(self, batch: int, capacity: int, n: int, device: torch.device | str = "cpu") -> None:
-        self.seen = torch.zeros(batch, capacity, n, device=device)
+        self.seen = torch.zeros(batch, n, capacity, device=device)
+        """Attention of the marked contexts as unit vectors, a column each: so the comparison with a new one reads memory in order."""
         self.marked = torch.zeros(batch, capacity, dtype=torch.bool, device=device)
+        self.keys = torch.zeros(batch, capacity, dtype=torch.long, device=device)
+        """`context_key` of each step."""
         self.tokens = torch.full((batch, capacity), -1, dtype=torch.long, device=device)
         self.steps = torch.zeros(batch, dtype=torch.long, device=device)
         self.likeness = torch.zeros(batch, 0, device=device)
@@ -37,27 +42,33 @@ class ContextMemory:
         The contexts found new are remembered.
         """
         oldest = self._oldest
-        if oldest == self.seen.shape[1]:
+        if oldest == self.marked.shape[1]:
             self._grow(max(64, oldest // 2))
         unit = F.normalize(attention.flatten(1), dim=-1)  # (B, n)
-        self.likeness = torch.einsum("btn,bn->bt", self.seen[:, :oldest], unit)
-        if oldest:
-            keys = context_keys(self.tokens[:, : oldest + 1])
-            # A row's places beyond its own steps are not marked, so what they hold does not matter.
-            same = keys[:, :-1] == keys.gather(1, self.steps.unsqueeze(1))
-            repeated = (self.likeness > threshold) | (same & self.marked[:, :oldest])
-            eligible = eligible & ~repeated.any(dim=1)
         rows = torch.arange(len(unit), device=unit.device)
-        self.seen[rows, self.steps] = unit * eligible.unsqueeze(-1)
+        key = self._context_key(rows)
+        # A row's places beyond its own steps are not marked, so what they hold does not matter.
+        self.likeness = torch.bmm(unit.unsqueeze(1), self.seen[:, :, :oldest]).squeeze(1)
+        same = (self.keys[:, :oldest] == key.unsqueeze(1)) & self.marked[:, :oldest]
+        eligible = eligible & ~((self.likeness > threshold) | same).any(dim=1)
+        self.seen[rows, :, self.steps] = unit * eligible.unsqueeze(-1)
         self.marked[rows, self.steps] = eligible
+        self.keys[rows, self.steps] = key
         self.steps = self.steps + 1
         self._oldest += 1
         return eligible
 
+    def _context_key(self, rows: Tensor) -> Tensor:
+        """(B,): a number that two steps share exactly where the `CONTEXT_TOKENS` tokens before them agree; see `context_keys`."""
+        key = torch.zeros_like(self.steps)
+        for back in range(CONTEXT_TOKENS, 0, -1):
+            key = (key << BITS) | self.tokens[rows, (self.steps - back).clamp(min=0)]
+        return torch.where(self.steps < CONTEXT_TOKENS, -1 - self.steps, key)
+
     def drawn_before(self, candidates: Tensor, threshold: float) -> Tensor:
         """candidates (B, K) → (B, K) bool: drawn before in a marked context whose likeness to the latest one exceeds `threshold`."""
-        same = candidates.unsqueeze(-1) == self.tokens[:, : self.likeness.shape[1]].unsqueeze(1)  # (B, K, steps)
-        return (same & (self.likeness > threshold).unsqueeze(1)).any(dim=-1)
+        tokens = self.tokens[:, : self.likeness.shape[1]].masked_fill(self.likeness <= threshold, -1)
+        return (candidates.unsqueeze(-1) == tokens.unsqueeze(1)).any(dim=-1)
 
     def record(self, tokens: Tensor) -> None:
         """The tokens (B,) drawn after the latest contexts."""
@@ -65,22 +76,23 @@ class ContextMemory:
 
     def append(self, rows: int) -> None:
         """New texts, of which nothing is remembered yet."""
-        self.seen = torch.cat([self.seen, self.seen.new_zeros(rows, *self.seen.shape[1:])])
-        self.marked = torch.cat([self.marked, self.marked.new_zeros(rows, self.marked.shape[1])])
-        self.tokens = torch.cat([self.tokens, self.tokens.new_full((rows, self.tokens.shape[1]), -1)])
-        self.steps = torch.cat([self.steps, self.steps.new_zeros(rows)])
+        for name, empty in (("seen", 0.0), ("marked", False), ("keys", 0), ("tokens", -1), ("steps", 0)):
+            values = getattr(self, name)
+            setattr(self, name, torch.cat([values, values.new_full((rows, *values.shape[1:]), empty)]))
 
     def remove(self, row: int) -> None:
         """Forget a text; the last one takes its place."""
         last = len(self.steps) - 1
-        for values in (self.seen, self.marked, self.tokens, self.steps):
+        for name in ("seen", "marked", "keys", "tokens", "steps"):
+            values = getattr(self, name)
             values[row] = values[last].clone()
-        self.seen, self.marked, self.tokens, self.steps = self.seen[:last], self.marked[:last], self.tokens[:last], self.steps[:last]
+            setattr(self, name, values[:last])
         self._oldest = int(self.steps.max()) if last else 0
 
     def _grow(self, more: int) -> None:
-        self.seen = F.pad(self.seen, (0, 0, 0, more))
+        self.seen = F.pad(self.seen, (0, more))
         self.marked = F.pad(self.marked, (0, more))
+        self.keys = F.pad(self.keys, (0, more))
         self.tokens = F.pad(self.tokens, (0, more), value=-1)
 
 
@@ -93,8 +105,8 @@ def context_keys(ids: Tensor) -> Tensor:
     keys = -1 - torch.arange(length, device=ids.device).repeat(len(ids), 1)
     if length > CONTEXT_TOKENS:
         key = torch.zeros_like(keys[:, CONTEXT_TOKENS:])
-        for back in range(CONTEXT_TOKENS, 0, -1):  # 21 bits a token: vocabularies of up to two million
-            key = (key << 21) | ids[:, CONTEXT_TOKENS - back : length - back].long()
+        for back in range(CONTEXT_TOKENS, 0, -1):
+            key = (key << BITS) | ids[:, CONTEXT_TOKENS - back : length - back].long()
         keys[:, CONTEXT_TOKENS:] = key
     return keys
 
@@ -102,7 +114,8 @@ def context_keys(ids: Tensor) -> Tensor:
 def first_occurrences(attention: Tensor, ids: Tensor, valid: Tensor, threshold: float, window: int = WINDOW) -> Tensor:
     """The same rule over finished texts: attention (B, T, rounds, slots), ids (B, T), valid (B, T) → (B, T) bool, True where new.
 
-    Sequential by nature (whether t counts depends on which earlier ones counted), but the comparisons are one product per block.
+    Whether t counts depends on which earlier ones counted. Starting from "all of them", each round of a block makes at least one more
+    position final, and hardly ever are more than four rounds needed.
     """
     unit = F.normalize(attention.flatten(2), dim=-1)  # (B, T, n)
     keys = context_keys(ids)
@@ -111,8 +124,13 @@ def first_occurrences(attention: Tensor, ids: Tensor, valid: Tensor, threshold: 
         low, stop = max(0, start - window), start + window
         alike = torch.einsum("bin,bjn->bij", unit[:, start:stop], unit[:, low:stop]) > threshold  # (B, block, look-back)
         alike |= keys[:, start:stop].unsqueeze(2) == keys[:, low:stop].unsqueeze(1)
-        for i in range(alike.shape[1]):
-            t = start + i
-            seen_before = (alike[:, i, : t - low] & new[:, low:t]).any(dim=1)
-            new[:, t] = valid[:, t] & ~seen_before
+        alike = alike.tril(start - low - 1)  # to earlier ones
+        free, found = valid[:, start:stop], valid[:, start:stop]
+        while True:
+            new[:, start:stop] = found
+            # A product says "any" several times faster than a reduction over booleans does.
+            repeated = torch.einsum("bij,bj->bi", alike.to(unit.dtype), new[:, low:stop].to(unit.dtype)) > 0
+            found = free & ~repeated
+            if torch.equal(found, new[:, start:stop]):
+                break
     return new

@@ -17,15 +17,16 @@ def round_scores(attention: Tensor, signs: Tensor, codes: Tensor, sharpness: Ten
     attention (N, rounds, slots), signs (N, rounds * slots), codes (N, K, rounds * slots) → (N, rounds, K).
     """
     rounds, slots = attention.shape[-2:]
-    weighted = (attention * signs.unflatten(-1, (rounds, slots))).unsqueeze(-1)  # (N, m, S, 1)
-    per_round = codes.unflatten(-1, (rounds, slots)).transpose(-3, -2)  # (N, m, K, S)
-    return 0.5 * torch.tanh(sharpness * (per_round @ weighted).squeeze(-1))
+    weighted = (attention * signs.unflatten(-1, (rounds, slots))).unsqueeze(-3)  # (N, 1, m, S)
+    # As products and sums in the order in which the codes lie: a matrix product would first have to copy them round by round.
+    sums = (codes.unflatten(-1, (rounds, slots)) * weighted).sum(dim=-1)  # (N, K, m)
+    return 0.5 * torch.tanh(sharpness * sums).transpose(-2, -1)
 
 
 def tournament(probs: Tensor, scores: Tensor) -> Tensor:
     """Reweight `probs` (N, K) by `scores` (N, rounds, K), round after round → (N, K), summing to what `probs` summed to."""
-    for g in scores.unbind(dim=-2):
-        mean = (probs * g).sum(dim=-1, keepdim=True)
-        # |g| <= 1/2 keeps the factor at 0 or above; rounding alone can push it a hair below.
-        probs = probs * (1.0 + g - mean).clamp(min=0.0)
-    return probs
+    total = probs.sum(dim=-1, keepdim=True)
+    for factor in (1.0 + scores).unbind(dim=-2):
+        raised = probs * factor
+        probs = torch.addcmul(raised, probs, raised.sum(dim=-1, keepdim=True) - total, value=-1.0)
+    return probs.clamp(min=0.0)  # |g| <= 1/2 keeps every factor at 0 or above; rounding alone can push one a hair below

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache
 
-from watermark.base_model import FrozenLM
 from watermark.errors import InvalidInput
+from watermark.inference.torch_lm import TorchLM
 
 MAX_LOGITS = 2**25
 """Logits held at once (128 MiB in float32, three times that with the copies): 128 positions of a vocabulary of 262,144."""
@@ -29,7 +29,7 @@ class Likelihood:
 
 
 @torch.inference_mode()
-def continuation_likelihoods(lm: FrozenLM, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> list[Likelihood]:
+def continuation_likelihoods(lm: TorchLM, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> list[Likelihood]:
     """Likelihood of each continuation after its prompt, both token ids, as one batch: the whole vocabulary at temperature 1.
 
     The perplexity of several texts is exp(Σ nll / tokens), that is token-weighted. Texts of similar length make a batch cheap.
@@ -65,7 +65,7 @@ def _nll(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def likelihoods(
-    lm: FrozenLM,
+    lm: TorchLM,
     prompts: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[int]],
     *,
@@ -85,7 +85,7 @@ def likelihoods(
 
 
 @torch.inference_mode()
-def embeddings(lm: FrozenLM, texts: Sequence[str], tokens: int) -> Tensor:
+def embeddings(lm: TorchLM, texts: Sequence[str], tokens: int) -> Tensor:
     """Unit vectors (N, hidden) of what texts are about: states of the base model's middle layer, averaged over the first `tokens`.
 
     Each dimension is standardised over the texts given: hidden states share a large common part and a few outlier dimensions,

@@ -21,6 +21,7 @@ from watermark.evaluation.report import detection_cells, quality_cells, similari
 from watermark.evaluation.scoring import all_samples, human_passages, score
 
 if TYPE_CHECKING:
+    from watermark.inference.torch_lm import TorchLM
     from watermark.pipeline import WatermarkedModel
 
 FORMAT_VERSION = 2
@@ -65,6 +66,7 @@ def run_evaluation(
     model: WatermarkedModel,
     settings: EvaluationSettings,
     *,
+    judge: TorchLM,
     checkpoint_digest: str = "",
     command: str = "",
     progress: Progress | None = None,
@@ -72,7 +74,8 @@ def run_evaluation(
     """Generate what is missing in `<out without .json>.work/`, score everything, write the report and its plot; the report.
 
     An interrupted run goes on where it stopped when called again with the same settings; `n`, `lengths`, `attacks`, `human`,
-    `paraphraser` and the false-positive rate may change, because they do not touch the texts that are there.
+    `paraphraser` and the false-positive rate may change, because they do not touch the texts that are there. `judge` measures perplexity
+    and likeness: the base model in full precision, whatever wrote the texts.
     """
     sets = [records.read_prompts(path) for path in settings.prompts]
     drawn = records.draw_prompts(sets, settings.n, settings.seed)
@@ -81,6 +84,7 @@ def run_evaluation(
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     bound = {
         "base_model": model.lm.name,
+        "backend": model.lm.backend,
         "checkpoint": model.name,
         "checkpoint_digest": checkpoint_digest,
         "prompts": [[path.name, records.file_digest(path)] for path in settings.prompts],
@@ -121,8 +125,8 @@ def run_evaluation(
         "versions": _versions(),
         "device": str(model.lm.device),
         "detection": detection_cells(scores),
-        "quality": quality_cells(texts, _cached_likelihoods(model, texts, work, progress), seed=settings.seed),
-        "similarity": _similarity(model, prompts, texts, settings.seed),
+        "quality": quality_cells(texts, _cached_likelihoods(judge, texts, work, progress), seed=settings.seed),
+        "similarity": _similarity(judge, prompts, texts, settings.seed),
     }
     settings.out.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     plot_detection(report, settings.out.with_suffix(".png"))
@@ -130,7 +134,7 @@ def run_evaluation(
 
 
 def _cached_likelihoods(
-    model: WatermarkedModel, texts: Sequence[WrittenText], work: WorkFolder, progress: Progress | None
+    judge: TorchLM, texts: Sequence[WrittenText], work: WorkFolder, progress: Progress | None
 ) -> dict[Job, Likelihood]:
     found = {Job(r["length"], r["number"], r["marked"]): Likelihood(tuple(r["nlls"])) for r in work.read("likelihoods.jsonl")}
     longest = max(text.length for text in texts)
@@ -144,13 +148,13 @@ def _cached_likelihoods(
         if progress:
             progress("measuring perplexity", sum(text.job in found for text in wanted), len(wanted))
 
-    prompts = [model.lm.tokenize(text.prompt).ids for text in missing]
-    likelihoods(model.lm, prompts, [text.token_ids for text in missing], on_batch=keep)
+    prompts = [judge.tokenize(text.prompt).ids for text in missing]
+    likelihoods(judge, prompts, [text.token_ids for text in missing], on_batch=keep)
     return found
 
 
 def _similarity(
-    model: WatermarkedModel, prompts: Sequence[records.Prompt], texts: Sequence[WrittenText], seed: int
+    judge: TorchLM, prompts: Sequence[records.Prompt], texts: Sequence[WrittenText], seed: int
 ) -> dict[str, Any] | None:
     """How near the continuations are to what a person wrote after the same prompt; None if no prompt has a human continuation."""
     longest = max(text.length for text in texts)
@@ -160,7 +164,7 @@ def _similarity(
     if not numbers:
         return None
     columns = [[prompts[i].human for i in numbers], *([written[i, marked] for i in numbers] for marked in (True, False))]
-    found = embeddings(model.lm, [text for column in columns for text in column], tokens).split(len(numbers))
+    found = embeddings(judge, [text for column in columns for text in column], tokens).split(len(numbers))
     return {"tokens": tokens, **similarity_cell(numbers, *found, seed=seed)}
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from watermark.config import WatermarkConfig
@@ -12,6 +15,7 @@ from watermark.embedding.attention import SlotAttention, StateNormaliser
 from watermark.embedding.repeats import first_occurrences
 from watermark.embedding.token_codes import TokenCodes
 from watermark.extraction.reader import Reader
+from watermark.floats import summed
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,23 @@ class Evidence:
 
     def total(self) -> np.ndarray:
         """float64 (n,): evidence of the whole text."""
-        return self.per_token.sum(axis=0, dtype=np.float64)
+        return summed(self.per_token)
+
+
+class Contexts(nn.Module):
+    """What the extractor makes of a position before it looks at the token there: nearly all of its work, on states alone.
+
+    states (…, layers, hidden) → attention (…, rounds, slots), centre (…, n) and the context's side of the reliability (…, AFFINITY + 1).
+    """
+
+    def __init__(self, normaliser: StateNormaliser, attention: SlotAttention, reader: Reader) -> None:
+        super().__init__()
+        self.normaliser, self.attention, self.reader = normaliser, attention, reader
+
+    def forward(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.normaliser(states)
+        reading = self.reader.read(features)
+        return self.attention(features), self.reader.centre(reading), self.reader.context(reading)
 
 
 class Extractor(nn.Module):
@@ -40,26 +60,36 @@ class Extractor(nn.Module):
     over the tokens whose context is not a repetition. Nothing here depends on a key.
     """
 
-    embeddings: Tensor
-
     def __init__(
-        self, config: WatermarkConfig, normaliser: StateNormaliser, attention: SlotAttention, codes: TokenCodes, embeddings: Tensor
+        self, config: WatermarkConfig, normaliser: StateNormaliser, attention: SlotAttention, codes: TokenCodes, embedding_size: int
     ) -> None:
         super().__init__()
         self.repeat_threshold = config.repeat_threshold
-        self.normaliser, self.attention, self.codes = normaliser, attention, codes
-        self.reader = Reader(config, embeddings.shape[1])
-        self.register_buffer("embeddings", embeddings, persistent=False)  # the frozen model's own table
+        self.codes = codes
+        self.reader = Reader(config, embedding_size)
+        self.contexts = Contexts(normaliser, attention, self.reader)
 
-    def forward(self, states: Tensor, ids: Tensor, valid: Tensor) -> Tensor:
-        """states (B, T, layers, hidden) that predict ids (B, T); valid (B, T) bool → evidence (B, T, n), zero where invalid."""
-        features = self.normaliser(states)
-        attention = self.attention(features)
-        counted = first_occurrences(attention.detach(), ids, valid, self.repeat_threshold)
-        return self.weigh(features, attention, ids, counted)
+    def forward(
+        self,
+        states: Tensor,
+        embeddings: Tensor,
+        ids: Tensor,
+        lengths: Sequence[int],
+        contexts: Callable[[Tensor], Any] | None = None,
+    ) -> Tensor:
+        """Evidence (tokens, n) of sequences that lie one after the other, `lengths` tokens each.
 
-    def weigh(self, features: Tensor, attention: Tensor, ids: Tensor, counted: Tensor) -> Tensor:
-        """Evidence (B, T, n) once the attention (B, T, rounds, slots) and the positions that count (B, T) are known."""
-        reading = self.reader.read(features)
-        weight = self.reader.reliability(reading, self.reader.surprise(self.embeddings[ids])) * counted
-        return weight.unsqueeze(-1) * attention.flatten(-2) * (self.codes(ids) - self.reader.centre(reading))
+        states (tokens, layers, hidden) that predict ids (tokens,); embeddings (tokens, E) of those ids. `contexts` is the network of that
+        name as a backend has compiled it.
+        """
+        attention, centre, context = (contexts or self.contexts)(states)
+        counted = [
+            first_occurrences(a[None], i[None], torch.ones_like(i[None], dtype=torch.bool), self.repeat_threshold)[0]
+            for a, i in zip(attention.split(list(lengths)), ids.split(list(lengths)), strict=True)
+        ]
+        return self.weigh(attention, centre, context, embeddings, ids, torch.cat(counted))
+
+    def weigh(self, attention: Tensor, centre: Tensor, context: Tensor, embeddings: Tensor, ids: Tensor, counted: Tensor) -> Tensor:
+        """Evidence (…, n): what `contexts` says of each position, the token there with its embedding, and whether it counts (…)."""
+        weight = self.reader.reliability(context, self.reader.surprise(embeddings)) * counted
+        return weight.unsqueeze(-1) * attention.flatten(-2) * (self.codes(ids) - centre)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +11,9 @@ from torch.nn import functional as F
 from watermark.config import WatermarkConfig
 
 AFFINITY = 64
+
+Embed = Callable[[Tensor], Tensor]
+"""Rows of the language model's embedding table for token ids: (…) → (…, hidden)."""
 
 
 class Reader(nn.Module):
@@ -32,7 +37,7 @@ class Reader(nn.Module):
         nn.init.zeros_(self.context.bias)
 
     def read(self, features: Tensor) -> Tensor:
-        """Features (…, layers * hidden) → (…, reader_width), shared by the two heads below."""
+        """Features (…, layers * hidden) → (…, reader_width), shared by `centre` and `context`."""
         return F.gelu(self.hidden(features))
 
     def centre(self, reading: Tensor) -> Tensor:
@@ -43,8 +48,7 @@ class Reader(nn.Module):
         """The token's side of its reliability: embeddings (…, E) → (…, AFFINITY)."""
         return self.token(F.layer_norm(embeddings.float(), embeddings.shape[-1:]))
 
-    def reliability(self, reading: Tensor, surprise: Tensor) -> Tensor:
-        """Weight ≥ 0 of each token, 1 before training: reading (…, reader_width) and surprise (…, AFFINITY), broadcast → (…)."""
-        context = self.context(reading)
+    def reliability(self, context: Tensor, surprise: Tensor) -> Tensor:
+        """Weight ≥ 0 of each token, 1 before training: `context` (…, AFFINITY + 1) and surprise (…, AFFINITY), broadcast → (…)."""
         affinity = (context[..., :AFFINITY] * surprise).sum(dim=-1) * AFFINITY**-0.5
         return F.softplus(affinity + context[..., AFFINITY] + 0.5413)

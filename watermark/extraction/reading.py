@@ -67,34 +67,25 @@ def read_evidence(
     lead = leading_token(lm)
     normalised = [normalise(text) for text in texts]
     tokenised = [lm.tokenize(text.text) for text in normalised]
+    bodies = [text.original_spans(tokens.offsets[tokens.prefix :]) for text, tokens in zip(normalised, tokenised, strict=True)]
     n = extractor.codes.packed.shape[1] * 8
-    bodies = [
-        [text.original_span(*span) for span in tokens.offsets[tokens.prefix :]] for text, tokens in zip(normalised, tokenised, strict=True)
-    ]
     evidence = [np.zeros((len(body), n), dtype=np.float16) for body in bodies]
-    windows = [w for i, tokens in enumerate(tokenised) for w in _windows(i, tokens, lead)]
-    windows.sort(key=lambda w: len(w.inputs))
+    # Texts of about one length are read together: a backend may have to pad them to the longest.
+    windows = sorted((w for i, tokens in enumerate(tokenised) for w in _windows(i, tokens, lead)), key=lambda w: len(w.inputs))
+    contexts = lm.compiled(extractor.contexts, torch.zeros(2, len(layers), lm.hidden_size))
     start = 0
     while start < len(windows):
-        # Sorted by length, so the last window taken is the longest: stop before the padded batch exceeds the budget.
         stop = start + 1
         while stop < len(windows) and (stop + 1 - start) * len(windows[stop].inputs) <= BATCH_TOKENS:
             stop += 1
         batch = windows[start:stop]
         start = stop
-        longest = len(batch[-1].inputs)
-        inputs = torch.zeros(len(batch), longest, dtype=torch.long)
-        targets = torch.zeros(len(batch), longest, dtype=torch.long)
-        valid = torch.zeros(len(batch), longest, dtype=torch.bool)
-        for i, window in enumerate(batch):
-            inputs[i, : len(window.inputs)] = torch.tensor(window.inputs)
-            targets[i, : len(window.targets)] = torch.tensor(window.targets)
-            valid[i, : len(window.targets)] = True
-        inputs, targets, valid = inputs.to(lm.device), targets.to(lm.device), valid.to(lm.device)
-        result = extractor(lm.trunk_states(inputs, valid.long(), layers, quick=True), targets, valid).cpu().numpy()
-        for i, window in enumerate(batch):
-            length = len(window.inputs)
-            evidence[window.text][window.first : window.first + window.scored] = result[i, length - window.scored : length]
+        targets = torch.tensor([token for window in batch for token in window.targets], device=lm.device)
+        states = lm.read_states([window.inputs for window in batch], layers)
+        lengths = [len(window.inputs) for window in batch]
+        results = extractor(states, lm.embed(targets), targets, lengths, contexts).half().cpu().split(lengths)
+        for window, result in zip(batch, results, strict=True):
+            evidence[window.text][window.first : window.first + window.scored] = result[len(result) - window.scored :].numpy()
         if start < len(windows):
             on_batch()
     return [Evidence(rows, offsets) for rows, offsets in zip(evidence, bodies, strict=True)]

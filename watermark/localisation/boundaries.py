@@ -13,6 +13,8 @@ import math
 
 import numpy as np
 
+from watermark.floats import single
+
 PASSES = 2
 """Estimates of λ: over the window, then over the span that it led to."""
 FIRST_STRIDE = 64
@@ -43,7 +45,7 @@ def refine(per_token: np.ndarray, signs: np.ndarray, window: tuple[int, int], fr
 
 
 def _statistics(tokens: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    evidence = tokens.astype(np.float32, copy=False)
+    evidence = single(tokens)
     return evidence @ signs.astype(np.float32), np.einsum("tn,tn->t", evidence, evidence)
 
 

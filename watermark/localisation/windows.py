@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from watermark.errors import InvalidInput
+from watermark.floats import BLOCK, single
 
 GRID = 8
 """Tokens; windows begin and end on multiples of it, so that one row of sums per GRID tokens serves them all."""
 SHORTEST = 32
 """Tokens. Shorter windows would double the family and hold too little evidence to pay for it."""
-BLOCK = 4096
-"""Tokens summed at a time: bounds what is held beyond the input at 32 MiB for 1,024 signs."""
 
 
 def search_windows(tokens: int) -> np.ndarray:
@@ -48,9 +47,11 @@ def grid_sums(per_token: np.ndarray) -> np.ndarray:
     tokens, n = per_token.shape
     sums = np.zeros((-(-tokens // GRID) + 1, n))
     for start in range(0, tokens, BLOCK):
-        block = per_token[start : start + BLOCK]
-        cells = np.add.reduceat(block, np.arange(0, len(block), GRID), axis=0, dtype=np.float64)
-        sums[start // GRID + 1 : start // GRID + 1 + len(cells)] = cells
+        block = single(per_token[start : start + BLOCK])
+        cells, whole = sums[start // GRID + 1 :], len(block) // GRID * GRID
+        block[:whole].reshape(-1, GRID, n).sum(axis=1, dtype=np.float64, out=cells[: whole // GRID])
+        if whole < len(block):
+            block[whole:].sum(axis=0, dtype=np.float64, out=cells[whole // GRID])
     np.cumsum(sums, axis=0, out=sums)
     if not np.isfinite(sums[-1]).all():  # what is not finite stays so in every later sum
         raise InvalidInput("Evidence per token must be finite numbers.")

@@ -11,9 +11,8 @@ from torch import Tensor
 from watermark.base_model import FrozenLM
 from watermark.embedding.embedder import Conditioning, Embedder
 from watermark.embedding.repeats import ContextMemory
-from watermark.sampling.cache import RunningCache
+from watermark.inference.running import Coming
 from watermark.sampling.candidates import BatchSettings, draw, select_candidates
-from watermark.sampling.prefill import Prefill, alike
 from watermark.sampling.requests import SamplingSettings
 
 StepHook = Callable[[int, int], None]
@@ -21,6 +20,8 @@ StepHook = Callable[[int, int], None]
 
 CAPACITY = 256
 """Steps that a new context memory has room for; it grows."""
+SLACK = 32
+"""Prompts whose lengths differ by less, or by less than a factor of two, are read together."""
 
 
 @dataclass(eq=False)
@@ -54,10 +55,11 @@ class RunningBatch:
     """
 
     def __init__(self, lm: FrozenLM, embedder: Embedder | None, layers: tuple[int, ...]) -> None:
-        self.lm, self.embedder, self.layers = lm, embedder, layers
+        self.lm, self.embedder = lm, embedder
         self.rows: list[Row] = []
-        self._coming: list[Prefill] = []
-        self._cache: RunningCache | None = None
+        self._model = lm.running(layers)
+        self._contexts = lm.compiled(embedder.contexts, torch.zeros(2, len(layers), lm.hidden_size)) if embedder else None
+        self._coming: list[_Prefill] = []
         self._memory: ContextMemory | None = None
         self._static: _Static | None = None
         self._end_ids = torch.tensor(lm.end_ids, dtype=torch.long, device=lm.device)
@@ -68,10 +70,14 @@ class RunningBatch:
     @torch.inference_mode()
     def admit(self, rows: Sequence[Row], *, hurry: bool = False) -> None:
         """They join as soon as their prompts have been read: a piece at every step, or with `hurry` at once. Raises BaseModelError."""
-        coming = [Prefill(self.lm, group) for group in alike(rows)]
+        with self.lm.computing():
+            self._admit(rows, hurry)
+
+    def _admit(self, rows: Sequence[Row], hurry: bool) -> None:
+        coming = [_Prefill(group, self._model.begin([row.prompt_ids for row in group])) for group in alike(rows)]
         if hurry:
             for prefill in coming:
-                while not prefill.advance(hurry=True):
+                while not prefill.coming.advance(hurry=True):
                     pass
                 self._join(prefill)
         else:
@@ -89,7 +95,11 @@ class RunningBatch:
     @torch.inference_mode()
     def step(self) -> list[Row]:
         """Read a piece of a waiting prompt, then write one token of every row. Returns the rows written, done ones included."""
-        if self._coming and self._coming[0].advance(hurry=not self.rows):
+        with self.lm.computing():
+            return self._step()
+
+    def _step(self) -> list[Row]:
+        if self._coming and self._coming[0].coming.advance(hurry=not self.rows):
             self._join(self._coming.pop(0))
         if not self.rows:
             return []
@@ -102,7 +112,7 @@ class RunningBatch:
 
     def _write(self) -> None:
         static = self._static = self._static or _Static.stack(self.rows, self.lm)
-        logits, states = self._forward()
+        logits, states = self._model.step(static.inputs)
         early = static.steps < static.at_least
         if len(self._end_ids) and bool(early.any()):
             logits[:, self._end_ids] = logits[:, self._end_ids].masked_fill(early.unsqueeze(1), -torch.inf)
@@ -111,12 +121,13 @@ class RunningBatch:
         if self.embedder and static.conditioning:
             if self._memory is None:
                 self._memory = ContextMemory(len(self.rows), CAPACITY, static.conditioning.signs.shape[1], self.lm.device)
-            probs, marked = self.embedder(states, ids, probs, static.conditioning, self._memory)
+            assert self._contexts is not None
+            probs, marked = self.embedder(self._contexts(states), ids, probs, static.conditioning, self._memory)
         uniforms = static.uniforms.gather(1, static.steps.unsqueeze(1)).squeeze(1)
         token = ids.gather(1, draw(probs, uniforms).unsqueeze(1)).squeeze(1)
         if self._memory:
             self._memory.record(token)
-        static.inputs = token.unsqueeze(1)
+        static.inputs = token
         static.steps = static.steps + 1
         ended = torch.isin(token, self._end_ids)
         for row, new, mark, end in zip(self.rows, token.tolist(), marked.tolist(), ended.tolist(), strict=True):
@@ -125,38 +136,15 @@ class RunningBatch:
                 row.ids.append(new)
                 row.marked += mark
 
-    def _forward(self) -> tuple[Tensor, Tensor]:
-        """The latest tokens through the model → logits (B, V) of the next and the hidden states (B, layers, hidden) that predict it."""
-        assert self._cache is not None and self._static is not None
-        one = [1] * len(self.rows)
-        output = self.lm.model(
-            input_ids=self._static.inputs,
-            attention_mask=self._cache.mask(one, self.lm.device),
-            position_ids=torch.tensor(self._cache.lengths, device=self.lm.device).unsqueeze(1),
-            past_key_values=self._cache,
-            use_cache=True,
-            output_hidden_states=list(self.layers),
-            logits_to_keep=1,
-        )
-        self._cache.advance(one)
-        states = torch.stack([output.hidden_states[layer][:, -1] for layer in self.layers], dim=1)
-        return output.logits[:, -1], states
-
-    def _join(self, prefill: Prefill) -> None:
-        if self.rows:
-            assert self._cache is not None
-            for place in range(len(prefill.rows)):
-                self._cache.take(prefill.cache, place)
-        else:
-            self._cache = prefill.cache
+    def _join(self, prefill: _Prefill) -> None:
+        self._model.join(prefill.coming)
         if self._memory:
             self._memory.append(len(prefill.rows))
         self.rows += prefill.rows
         self._static = None
 
     def _drop(self, place: int) -> None:
-        assert self._cache is not None
-        self._cache.remove(place)
+        self._model.remove(place)
         last = self.rows.pop()
         if place < len(self.rows):
             self.rows[place] = last
@@ -165,6 +153,22 @@ class RunningBatch:
         elif self._memory:
             self._memory = None
         self._static = None
+
+
+@dataclass
+class _Prefill:
+    """Rows that are about to join."""
+
+    rows: list[Row]
+    coming: Coming
+
+    def remove(self, row: Row) -> None:
+        if row in self.rows:
+            place = self.rows.index(row)
+            self.coming.remove(place)
+            last = self.rows.pop()
+            if place < len(self.rows):
+                self.rows[place] = last
 
 
 @dataclass
@@ -177,7 +181,7 @@ class _Static:
     """(B, longest) float64."""
     at_least: Tensor
     inputs: Tensor
-    """(B, 1): the latest token of each row."""
+    """(B,): the latest token of each row."""
     steps: Tensor
     """(B,): tokens written so far, the end-of-text token not counted."""
 
@@ -199,9 +203,23 @@ class _Static:
             conditioning,
             uniforms.to(device),
             torch.tensor([row.sampling.min_new_tokens for row in rows], device=device),
-            torch.tensor([[row.ids[-1] if row.ids else row.prompt_ids[-1]] for row in rows], device=device),
+            torch.tensor([row.ids[-1] if row.ids else row.prompt_ids[-1] for row in rows], device=device),
             torch.tensor([len(row.ids) for row in rows], device=device),
         )
+
+
+def alike(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows in groups of similar prompt length, so that little is padded; the order of those in one group is kept."""
+    groups: list[list[Row]] = []
+    shortest = 0
+    for row in sorted(rows, key=lambda row: len(row.prompt_ids)):
+        length = len(row.prompt_ids)
+        if not groups or length > 2 * shortest + SLACK:
+            groups.append([])
+            shortest = length
+        groups[-1].append(row)
+    places = {id(row): place for place, row in enumerate(rows)}
+    return [sorted(group, key=lambda row: places[id(row)]) for group in groups]
 
 
 def decode(

@@ -4,8 +4,9 @@ Method. Up to `ENUMERATED` nonzero entries, all 2^n sums are listed. Beyond, |e_
 weights w_i (a grid of `GRID_UNITS` units in total, c fitted by least squares), and the distribution of Σ b_i·w_i with
 b_i ∈ {0, 1} is built by successive addition, the textbook convolution of independent lattice variables (as for the
 Poisson-binomial and Wilcoxon signed-rank distributions: Feller, *An Introduction to Probability Theory and Its
-Applications*, vol. 1, ch. XI). All terms are positive, so relative accuracy is kept far into the tail; a Fourier
-transform would lose everything below 1e-16. The few entries that dwarf all others together (`MAX_HEADS` at most) stay off
+Applications*, vol. 1, ch. XI). It is built for every other entry and for the rest; a tail is then one scalar product of the
+two, which is cheaper than to build the distribution of all. All terms are positive, so relative accuracy is kept far into the
+tail; a Fourier transform would lose everything below 1e-16. The few entries that dwarf all others together (`MAX_HEADS` at most) stay off
 the grid: their signs are enumerated, so one huge entry does not coarsen the grid of the rest.
 
 Error. With R = Σ s_i·r_i, Δ = Σ|r_i| and any η > 0, S' being the gridded sum:
@@ -17,7 +18,7 @@ The second line is Hoeffding's inequality (JASA 58:13, 1963) for R. Each side ta
 float64 is added on top. `pvalue` returns the upper end, so it is never below the truth. Measured excess of the upper end
 over the lower, half-normal evidence: n = 64: 0.6 % at p = 1e-3, 1.1 % at 1e-6; n = 512: 4 % and 7 % (integer evidence:
 within 0.1 % to 5 % of the truth); n = 2048: 14 % and 27 %. Far out it is a factor (n = 512: 1.9 at 1e-50, 7 at 1e-100).
-Measured on one core: a build takes 10 ms at n = 512 and 28 ms at n = 2048, a million look-ups 50 ms.
+Measured on one core: a build takes 3 ms at n = 512 and 5 ms at n = 2048, each statistic 0.1 ms more.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ MAX_ENTRIES = 2**14
 MAX_HEADS = 6
 HEAD_SHARE = 1 / 16
 """An entry is a head when it exceeds this share of the sum of itself and all smaller entries."""
+TOGETHER = 8
+"""Weights added between two looks at the symmetry of their sum."""
 SMALLEST = 1e-300
 """No p-value is reported below this; it also absorbs what underflow may have lost."""
 
@@ -73,23 +76,23 @@ class RademacherTail:
 
         Non-increasing in the statistic. Beyond the largest possible sum it is the chance of that sum, 2^-n.
         """
-        return self.bracket(statistic)[1]
+        return self._bound(statistic, upper=True)
 
     def bracket(self, statistic: ArrayLike) -> tuple[Floats, Floats]:
         """(lower, upper) with lower ≤ P(S ≥ statistic) ≤ upper, each of the shape of `statistic`. NaN raises InvalidInput."""
+        return self._bound(statistic, upper=False), self._bound(statistic, upper=True)
+
+    def _bound(self, statistic: ArrayLike, *, upper: bool) -> Floats:
         x = np.asarray(statistic, dtype=np.float64)
         if np.isnan(x).any():
             raise InvalidInput("A statistic is NaN; no p-value can be given for it.")
         if self._scale == 0.0:
-            return np.ones_like(x), np.ones_like(x)
+            return np.ones_like(x)
         with np.errstate(over="ignore"):
             x = x / self._scale
-        lower, upper = np.zeros_like(x), np.zeros_like(x)
-        for offset in self._head_sums:
-            lower += self._rest.at_least(x - offset + self._slack, upper=False)
-            upper += self._rest.at_least(x - offset - self._slack, upper=True)
-        lower, upper = lower / self._head_sums.size, upper / self._head_sums.size
-        return np.clip(lower, 0.0, 1.0), np.clip(upper, self._floor, 1.0)
+        slack = -self._slack if upper else self._slack
+        bound = self._rest.at_least(x[..., None] - self._head_sums + slack, upper=upper).mean(axis=-1)
+        return np.clip(bound, self._floor if upper else 0.0, 1.0)
 
 
 class _Enumeration:
@@ -104,7 +107,7 @@ class _Enumeration:
 
 
 class _Lattice:
-    """Bounds on P(S ≥ y_j) at every lattice point y_j = c·(2j - W), j = 0 … W; a statistic is looked up at its neighbour."""
+    """Bounds on P(S ≥ y_j) at lattice points y_j = c·(2j - W), j = 0 … W; a statistic is looked up at its neighbour."""
 
     def __init__(self, magnitudes: Floats) -> None:
         weights = np.rint(magnitudes * (GRID_UNITS / magnitudes.sum())).astype(np.int64)
@@ -114,29 +117,59 @@ class _Lattice:
         self._step = 2.0 * unit
         self._maximum = float(magnitudes.sum())
         self._half = float(weights.sum()) / 2.0
-        tail, error = _upper_tail(weights[weights > 0])
-        variance = float(residues @ residues)
-        hard = float(np.abs(residues).sum()) / self._step + 1e-6
-        # A thousandth of the tail itself is given to Hoeffding's term; the rest follows from it.
-        margins = np.sqrt(2.0 * variance * np.log(1e3 / np.maximum(tail, SMALLEST))) / self._step + 1e-6
-        thousandth = 1e-3 * np.maximum(tail, SMALLEST)
-        points = np.arange(tail.size)
-        high = np.minimum(_shifted(tail, points - math.floor(hard)), _shifted(tail, points - np.floor(margins)) + thousandth)
-        low = np.maximum(_shifted(tail, points + math.ceil(hard)), _shifted(tail, points + np.ceil(margins)) - thousandth)
-        # P(S ≥ x) never grows with x: a bound further left (right) holds here too, which makes the tables monotone.
-        self._high = np.minimum(np.minimum.accumulate(high) * (1.0 + error) + SMALLEST, 1.0)
-        self._low = np.maximum.accumulate(low[::-1])[::-1] * (1.0 - error)
+        self._sum = _HalvedSum(weights[weights > 0])
+        self._variance = float(residues @ residues)
+        self._hard = float(np.abs(residues).sum()) / self._step + 1e-6
 
     def at_least(self, x: Floats, *, upper: bool) -> Floats:
         """A bound on P(S ≥ x) from above or below."""
-        position = np.clip(x / self._step + self._half, -2.0, self._high.size + 1.0)
-        if not upper:
-            index = np.ceil(position + 1e-6).astype(np.int64)
-            found = self._low[np.clip(index, 0, self._low.size - 1)]
-            return np.where(index >= self._low.size, 0.0, np.where(x <= -self._maximum, 1.0, found))
-        index = np.floor(position - 1e-6).astype(np.int64)
-        found = self._high[np.clip(index, 0, self._high.size - 1)]
-        return np.where(x > self._maximum, 0.0, np.where(index < 0, 1.0, found))
+        position = np.clip(x / self._step + self._half, -2.0, self._sum.size + 1.0)
+        index = np.floor(position - 1e-6) if upper else np.ceil(position + 1e-6)
+        index = index.astype(np.int64)
+        points, places = np.unique(np.clip(index, 0, self._sum.size - 1), return_inverse=True)
+        found = (self._high(points) if upper else self._low(points))[places].reshape(index.shape)
+        if upper:
+            return np.where(x > self._maximum, 0.0, np.where(index < 0, 1.0, found))
+        return np.where(index >= self._sum.size, 0.0, np.where(x <= -self._maximum, 1.0, found))
+
+    def _high(self, points: NDArray[np.int64]) -> Floats:
+        margins, thousandth = self._margins(points)
+        near = self._sum.tail(points - np.floor(margins).astype(np.int64)) + thousandth
+        high = np.minimum(self._sum.tail(points - math.floor(self._hard)), near)
+        # P(S ≥ x) never grows with x: a bound further left (right, in `_low`) holds here too, which makes the bounds monotone.
+        return np.minimum(np.minimum.accumulate(high) * (1.0 + self._sum.error) + SMALLEST, 1.0)
+
+    def _low(self, points: NDArray[np.int64]) -> Floats:
+        margins, thousandth = self._margins(points)
+        near = self._sum.tail(points + np.ceil(margins).astype(np.int64)) - thousandth
+        low = np.maximum(self._sum.tail(points + math.ceil(self._hard)), near)
+        return np.maximum.accumulate(low[::-1])[::-1] * (1.0 - self._sum.error)
+
+    def _margins(self, points: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """η for each point, in grid steps, and Hoeffding's term at it: a thousandth of the tail itself, from which η follows."""
+        tail = np.maximum(self._sum.tail(points), SMALLEST)
+        return np.sqrt(2.0 * self._variance * np.log(1e3 / tail)) / self._step + 1e-6, 1e-3 * tail
+
+
+class _HalvedSum:
+    """P(Σ b_i·w_i ≥ j) for fair b_i ∈ {0, 1} and whole weights."""
+
+    def __init__(self, ascending: NDArray[np.int64]) -> None:
+        self._first = _distribution(ascending[::2])
+        second = np.cumsum(_distribution(ascending[1::2])[::-1])[::-1]  # its tail …
+        room = self._first.size - 1
+        # … from `room` to the left of its lattice to `room` to the right.
+        self._second = np.concatenate([np.ones(room), np.minimum(second, 1.0), np.zeros(room)])
+        self.size = self._first.size + second.size - 1
+        self.error = 2.0**-52 * (ascending.size + self.size + 8)
+        """Bound on the relative error of `tail`, underflow aside."""
+
+    def tail(self, points: NDArray[np.int64]) -> Floats:
+        """At each of `points`: 1 to the left of the lattice 0 … size - 1, 0 to its right."""
+        width = self._first.size
+        # P(A + B ≥ j) = Σ_a P(A = a)·P(B ≥ j - a), and A is symmetric: a may be counted from its other end.
+        sums = [float(self._first @ self._second[j : j + width]) for j in np.clip(points, 0, self.size - 1).tolist()]
+        return np.where(points <= 0, 1.0, np.where(points >= self.size, 0.0, np.minimum(sums, 1.0)))
 
 
 def hoeffding_bound(evidence: ArrayLike, statistic: ArrayLike) -> Floats:
@@ -171,25 +204,27 @@ def _signed_sums(magnitudes: Floats) -> Floats:
     return sums
 
 
-def _upper_tail(ascending: NDArray[np.int64]) -> tuple[Floats, float]:
-    """P(Σ b_i·w_i ≥ j) for j = 0 … Σw and a bound on its relative error (underflow aside)."""
-    total = int(ascending.sum())
-    counts = np.zeros(total + 1)
+def _distribution(ascending: NDArray[np.int64]) -> Floats:
+    """P(Σ b_i·w_i = j) for j = 0 … Σw. It is symmetric, so that only the lower half is built."""
+    counts = np.zeros(int(ascending.sum()) // 2 + 2)
+    longer = np.zeros_like(counts)
     counts[0] = 1.0
-    exponent, used = 0, 1
-    for step, weight in enumerate(ascending.tolist(), start=1):
-        # Unscaled counts (powers of two are exact) save a pass; small weights come first, so the array grows late.
-        counts[weight : weight + used] += counts[:used].copy()
-        used += weight
-        if step % 512 == 0:
-            counts[:used] *= 2.0**-512
+    exponent, size, held = 0, 1, 1
+    for first in range(0, ascending.size, TOGETHER):
+        # What these weights need of the upper half comes from the lower one. Small weights come first, so the array grows late.
+        weights = ascending[first : first + TOGETHER].tolist()
+        wanted = (size + sum(weights) + 1) // 2
+        mirrored = min(wanted, size)
+        counts[held:mirrored] = counts[size - mirrored : size - held][::-1]
+        counts[mirrored:wanted] = 0.0
+        for weight in weights:
+            kept = min(weight, wanted)
+            longer[:kept] = counts[:kept]
+            np.add(counts[kept:wanted], counts[: wanted - kept], out=longer[kept:wanted])
+            counts, longer = longer, counts
+        size, held = size + sum(weights), wanted
+        if exponent + 512 <= first + TOGETHER:
+            counts[:wanted] *= 2.0**-512  # unscaled counts (powers of two are exact) save a pass
             exponent += 512
-    tail = np.cumsum(counts[::-1])[::-1]
-    tail = np.ldexp(tail, exponent - ascending.size)
-    return np.minimum(tail, 1.0), 2.0**-52 * (ascending.size + total + 8)
-
-
-def _shifted(tail: Floats, index: NDArray[np.int64] | Floats) -> Floats:
-    """The tail at other lattice points: 1 to the left of the lattice, 0 to its right."""
-    whole = index.astype(np.int64)
-    return np.where(whole >= tail.size, 0.0, tail[np.clip(whole, 0, tail.size - 1)])
+    lower = np.ldexp(counts[: (size + 1) // 2], exponent - ascending.size)
+    return np.concatenate([lower, lower[: size // 2][::-1]])

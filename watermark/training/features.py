@@ -21,6 +21,7 @@ from torch import Tensor
 
 from watermark.base_model import FrozenLM
 from watermark.errors import InvalidInput
+from watermark.inference.torch_lm import TorchLM
 from watermark.sampling.decode import Row, decode
 from watermark.sampling.requests import SamplingSettings
 from watermark.training.channel import FOREIGN, Edited, apply_edits, draw_edits
@@ -90,7 +91,7 @@ def windows(lm: FrozenLM, corpus: Path, spec: FeatureSpec, rng: np.random.Genera
 
 
 @torch.inference_mode()
-def _original(lm: FrozenLM, ids: Tensor, prompt: int, spec: FeatureSpec) -> Shard:
+def _original(lm: TorchLM, ids: Tensor, prompt: int, spec: FeatureSpec) -> Shard:
     """States and candidates at every target position, with the prompt in view."""
     batch = 8
     states, candidates, probs = [], [], []
@@ -110,7 +111,7 @@ def _original(lm: FrozenLM, ids: Tensor, prompt: int, spec: FeatureSpec) -> Shar
     return {"ids": ids.int(), "states": torch.cat(states), "candidates": torch.cat(candidates), "probs": torch.cat(probs)}
 
 
-def _edited(lm: FrozenLM, ids: np.ndarray, prompt: int, prefix: list[int], spec: FeatureSpec, rng: np.random.Generator) -> Shard:
+def _edited(lm: TorchLM, ids: np.ndarray, prompt: int, prefix: list[int], spec: FeatureSpec, rng: np.random.Generator) -> Shard:
     """Edited versions of the targets, re-run through the trunk without the prompt."""
     longest = spec.window + spec.window // 3
     pool = ids[:, prompt:].reshape(-1)
@@ -140,7 +141,7 @@ def _edited(lm: FrozenLM, ids: np.ndarray, prompt: int, prefix: list[int], spec:
 
 
 def compute_features(
-    lm: FrozenLM, corpus: Path, folder: Path, spec: FeatureSpec, on_shard: Callable[[int, int], None] | None = None
+    lm: TorchLM, corpus: Path, folder: Path, spec: FeatureSpec, on_shard: Callable[[int, int], None] | None = None
 ) -> list[Path]:
     """Fill `folder` with shards and return them in order; shards that are there already are kept.
 

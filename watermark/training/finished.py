@@ -20,6 +20,7 @@ from watermark.embedding.repeats import first_occurrences
 from watermark.evaluation.attacks import Attack, Materials, attack
 from watermark.evaluation.attacks.words import vocabulary
 from watermark.extraction.reading import leading_token
+from watermark.inference.torch_lm import TorchLM
 from watermark.pair import WatermarkPair
 from watermark.sampling.decode import Row, decode
 from watermark.sampling.requests import SamplingSettings
@@ -86,7 +87,7 @@ def edited_texts(texts: list[str], corpus: Path, spec: FinishedSpec) -> tuple[li
 
 
 @torch.inference_mode()
-def read_finished(lm: FrozenLM, pair: WatermarkPair, texts: list[str], on_batch: Callable[[int], None] = lambda done: None) -> Finished:
+def read_finished(lm: TorchLM, pair: WatermarkPair, texts: list[str], on_batch: Callable[[int], None] = lambda done: None) -> Finished:
     """What the extractor sees of each text before its own network: features, attention and which positions count."""
     lead = leading_token(lm)[-1:]
     tokenised = [lm.tokenize(text) for text in texts]
@@ -117,7 +118,7 @@ def read_finished(lm: FrozenLM, pair: WatermarkPair, texts: list[str], on_batch:
 
 
 def finished_texts(
-    lm: FrozenLM, pair: WatermarkPair, corpus: Path, file: Path, spec: FinishedSpec, on_batch: Callable[[str, int, int], None]
+    lm: TorchLM, pair: WatermarkPair, corpus: Path, file: Path, spec: FinishedSpec, on_batch: Callable[[str, int, int], None]
 ) -> Finished:
     """The data of the refinement, from `file` if an earlier run left it there. `on_batch(stage, done, total)` tells how far it is."""
     if not file.exists():

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from watermark.embedding.repeats import first_occurrences
 from watermark.embedding.reweighting import tournament
+from watermark.extraction.reader import Embed
 from watermark.pair import WatermarkPair
 from watermark.training.channel import FOREIGN
 
@@ -83,7 +84,9 @@ def _repeats(attention: Tensor, threshold: float) -> Tensor:
     return F.relu((likest - threshold + MARGIN) / MARGIN).mean()
 
 
-def detection_z(pair: WatermarkPair, batch: Batch, signs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def detection_z(
+    pair: WatermarkPair, embed: Embed, batch: Batch, signs: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """Expected z of every edited version (B, V), the attention (B, T, m, S), and the share of marked positions.
 
     z = E[S] / |e|: S in expectation over the marked distributions, the noise |e| of one drawn text, foreign tokens included.
@@ -95,14 +98,14 @@ def detection_z(pair: WatermarkPair, batch: Batch, signs: Tensor, generator: tor
     codes = pair.codes(batch.candidates)  # (B, T, K, n)
     marked_probs, marked = _mark(pair, attention, codes, batch, signs)
     drawn = torch.multinomial(marked_probs.detach().flatten(0, 1), 1, generator=generator).view(marked.shape)
-    surprise = extractor.reader.surprise(extractor.embeddings[batch.candidates])  # (B, T, K, …)
+    surprise = extractor.reader.surprise(embed(batch.candidates))  # (B, T, K, …)
     drawn_ids = batch.candidates.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
     versions = []
     for v in range(batch.origin.shape[1]):
         features = pair.normaliser(batch.edited_states[:, v])
         a = pair.attention(features).flatten(-2)  # (B, T', n)
         reading = extractor.reader.read(features)
-        centre = extractor.reader.centre(reading)
+        centre, context = extractor.reader.centre(reading), extractor.reader.context(reading)
         valid = batch.edited_ids[:, v] >= 0
         counted = first_occurrences(
             a.detach().unflatten(-1, (pair.config.rounds, pair.config.slots)), batch.edited_ids[:, v], valid, pair.config.repeat_threshold
@@ -112,7 +115,7 @@ def detection_z(pair: WatermarkPair, batch: Batch, signs: Tensor, generator: tor
         at = origin.clamp(min=0)
         # Evidence of one drawn text: our tokens re-drawn from the marked distribution, foreign ones as they stand.
         ids = torch.where(ours, drawn_ids.gather(1, at), batch.edited_ids[:, v].long().clamp(min=0))
-        weight = extractor.reader.reliability(reading, extractor.reader.surprise(extractor.embeddings[ids])) * counted
+        weight = extractor.reader.reliability(context, extractor.reader.surprise(embed(ids))) * counted
         evidence = (weight.unsqueeze(-1) * a * (pair.codes(ids) - centre)).sum(dim=1)  # (B, n)
         # Expected statistic: each surviving position meets the distribution that was sampled from there.
         readout = a * signs[:, None]  # (B, T', n)
@@ -124,20 +127,20 @@ def detection_z(pair: WatermarkPair, batch: Batch, signs: Tensor, generator: tor
         moved = readout.gather(1, index.unsqueeze(-1).expand(-1, -1, n))  # (B, T, n)
         offset = (readout * centre).sum(dim=-1).gather(1, index)  # (B, T)
         score = torch.einsum("btkn,btn->btk", codes, moved) - offset.unsqueeze(-1)
-        moved_reading = reading.gather(1, index.unsqueeze(-1).expand(-1, -1, reading.shape[-1])).unsqueeze(2)
-        trust = extractor.reader.reliability(moved_reading, surprise)
+        moved_context = context.gather(1, index.unsqueeze(-1).expand(-1, -1, context.shape[-1])).unsqueeze(2)
+        trust = extractor.reader.reliability(moved_context, surprise)
         expected = ((marked_probs * trust * score).sum(dim=-1) * kept).sum(dim=-1)  # (B,)
         versions.append(expected / evidence.norm(dim=-1).clamp(min=1e-6))
     return torch.stack(versions, dim=1), attention, marked.float().mean()
 
 
 def losses(
-    pair: WatermarkPair, batch: Batch, weights: LossWeights, generator: torch.Generator
+    pair: WatermarkPair, embed: Embed, batch: Batch, weights: LossWeights, generator: torch.Generator
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Weighted loss terms by name (their sum is minimised) and figures for the curves."""
     texts = batch.probs.shape[0]
     signs = torch.randint(0, 2, (texts, pair.config.n), generator=generator, device=batch.probs.device).float() * 2 - 1
-    z, attention, marked = detection_z(pair, batch, signs, generator)
+    z, attention, marked = detection_z(pair, embed, batch, signs, generator)
     valid = torch.ones_like(attention[..., 0, 0])
     terms = {
         "detection": F.softplus(TARGET_Z - z).mean() * weights.detection,

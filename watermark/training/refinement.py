@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from watermark.errors import InvalidInput
+from watermark.extraction.reader import Embed
 from watermark.pair import WatermarkPair
 from watermark.training.finished import Finished
 from watermark.training.objective import TARGET_Z
@@ -39,18 +40,23 @@ class Refinement:
     after: dict[str, float]
 
 
-def z_scores(pair: WatermarkPair, data: Finished, rows: Tensor) -> Tensor:
+def z_scores(pair: WatermarkPair, embed: Embed, data: Finished, rows: Tensor) -> Tensor:
     """z = s·e / |e| (R,) of the true codeword for the given rows of the data; differentiable in the reader's weights."""
-    device = pair.extractor.embeddings.device
+    device, reader = pair.attention.keys.device, pair.extractor.reader
     features, attention = data["features"][rows].float().to(device), data["attention"][rows].float().to(device)
     ids, counted = data["ids"][rows].long().to(device), data["counted"][rows].to(device)
-    evidence = pair.extractor.weigh(features, attention, ids, counted).sum(dim=1)
+    reading = reader.read(features)
+    evidence = pair.extractor.weigh(attention, reader.centre(reading), reader.context(reading), embed(ids), ids, counted).sum(dim=1)
     signs = data["signs"][data["text"][rows]].float().to(device)
     return (signs * evidence).sum(dim=-1) / evidence.norm(dim=-1).clamp(min=1e-6)
 
 
 def refine(
-    pair: WatermarkPair, data: Finished, settings: RefinementSettings, on_step: Callable[[int, dict[str, float]], None] | None = None
+    pair: WatermarkPair,
+    embed: Embed,
+    data: Finished,
+    settings: RefinementSettings,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Refinement:
     """Train the reader in place; it ends with the weights that were best on the held-out texts, or its own if none were better."""
     held_out = data["text"] % HELD_OUT == 0
@@ -61,19 +67,19 @@ def refine(
     reader.requires_grad_(True)
     optimizer = torch.optim.AdamW(reader.parameters(), lr=settings.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    before = best = _validate(pair, data, validation)
+    before = best = _validate(pair, embed, data, validation)
     found, weights = 0, copy.deepcopy(reader.state_dict())
     for step in range(1, settings.steps + 1):
         rng = np.random.default_rng([settings.seed, step])
         rows = training[torch.from_numpy(rng.choice(len(training), min(settings.rows, len(training)), replace=False))]
-        loss = F.softplus(TARGET_Z - z_scores(pair, data, rows)).mean()
+        loss = F.softplus(TARGET_Z - z_scores(pair, embed, data, rows)).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         schedule.step()
         figures = {"loss": float(loss.detach())}
         if step % settings.validate_every == 0 or step == settings.steps:
-            figures |= _validate(pair, data, validation)
+            figures |= _validate(pair, embed, data, validation)
             if figures["val_loss"] < best["val_loss"]:
                 best, found, weights = figures, step, copy.deepcopy(reader.state_dict())
         if on_step:
@@ -83,8 +89,8 @@ def refine(
 
 
 @torch.no_grad()
-def _validate(pair: WatermarkPair, data: Finished, rows: Tensor) -> dict[str, float]:
-    z = torch.cat([z_scores(pair, data, part) for part in rows.split(32)])
+def _validate(pair: WatermarkPair, embed: Embed, data: Finished, rows: Tensor) -> dict[str, float]:
+    z = torch.cat([z_scores(pair, embed, data, part) for part in rows.split(32)])
     versions = len(data["text"]) // len(data["signs"])
     whole = rows % versions == 0
     return {

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from watermark.base_model import FrozenLM
 from watermark.checkpoint import save_pair
 from watermark.config import WatermarkConfig
+from watermark.inference.torch_lm import TorchLM
 from watermark.training.dataset import FeatureSet
 from watermark.training.features import FeatureSpec, compute_features
 from watermark.training.finished import FinishedSpec, finished_texts
@@ -22,7 +22,7 @@ REPORT = "training.json"
 
 
 def run_training(
-    lm: FrozenLM, config: WatermarkConfig, corpus: Path, out: Path, features: Path, profile: Profile, seed: int, advance: Advance
+    lm: TorchLM, config: WatermarkConfig, corpus: Path, out: Path, features: Path, profile: Profile, seed: int, advance: Advance
 ) -> dict[str, Any]:
     """Train a pair for `lm` into the folder `out`; the report, which is also left there as training.json.
 
@@ -49,7 +49,9 @@ def run_training(
         cache = out / f"finished-{profile.finished}.safetensors"  # all else that decides it, the trainer holds to
         data = finished_texts(lm, pair, corpus, cache, finished, lambda stage, done, total: advance(stage, done, total, ""))
         refining = RefinementSettings(seed=seed)
-        refinement = refine(pair, data, refining, lambda step, figures: advance("refinement", step, refining.steps, _words(figures)))
+        refinement = refine(
+            pair, lm.embed, data, refining, lambda step, figures: advance("refinement", step, refining.steps, _words(figures))
+        )
         save_pair(pair, lm, out)
     clock.append(time.monotonic())
     stages = ("features", "training", "refinement")

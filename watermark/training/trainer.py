@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from watermark.base_model import FrozenLM
 from watermark.checkpoint import save_pair
 from watermark.config import WatermarkConfig
 from watermark.errors import CheckpointError
+from watermark.inference.torch_lm import TorchLM
 from watermark.pair import WatermarkPair, build_pair
 from watermark.training.curves import plot_curves
 from watermark.training.dataset import FeatureSet
@@ -67,7 +67,7 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
 class Trainer:
     """Trains a pair into `folder`: checkpoint, curves (CSV and PNG) and the state to resume from."""
 
-    def __init__(self, lm: FrozenLM, config: WatermarkConfig, settings: TrainingSettings, data: FeatureSet, folder: Path) -> None:
+    def __init__(self, lm: TorchLM, config: WatermarkConfig, settings: TrainingSettings, data: FeatureSet, folder: Path) -> None:
         self.lm, self.settings, self.data, self.folder = lm, settings, data, folder
         folder.mkdir(parents=True, exist_ok=True)
         self.pair: WatermarkPair = build_pair(config, lm, settings.seed)
@@ -111,7 +111,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step) * group["scale"]
         batch = self.data.batch(rng, settings.texts, settings.candidates, device)
-        terms, figures = losses(self.pair, batch, settings.loss, generator)
+        terms, figures = losses(self.pair, self.lm.embed, batch, settings.loss, generator)
         loss = torch.stack(list(terms.values())).sum()
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(f"The loss is not finite at step {self.step}; lower the learning rate. The last checkpoint is kept.")
@@ -129,7 +129,7 @@ class Trainer:
         found = []
         for batch in self.data.validation(8, 64, device):
             signs = torch.randint(0, 2, (len(batch.probs), self.pair.config.n), generator=generator, device=device).float() * 2 - 1
-            found.append(detection_z(self.pair, batch, signs, generator)[0])
+            found.append(detection_z(self.pair, self.lm.embed, batch, signs, generator)[0])
         z = torch.cat(found)
         return {
             "val_z_promptless": float(z[:, 0].mean()),

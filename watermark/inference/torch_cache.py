@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, get_layer_types_and_kwargs
 
-from watermark.base_model import FrozenLM
 from watermark.errors import BaseModelError
 
 LAYER_TYPES = ("full_attention", "sliding_attention")
@@ -105,11 +104,11 @@ class RunningCache(Cache):
 
     layers: list[_Layer]
 
-    def __init__(self, lm: FrozenLM) -> None:
-        """Raises BaseModelError for a model with layers other than attention."""
-        types, options = get_layer_types_and_kwargs(lm.model.config.get_text_config(decoder=True))
+    def __init__(self, config: Any, name: str) -> None:
+        """`config` of the model called `name`. Raises BaseModelError for a model with layers other than attention."""
+        types, options = get_layer_types_and_kwargs(config.get_text_config(decoder=True))
         if unknown := sorted(set(types) - set(LAYER_TYPES)):
-            raise BaseModelError(f"{lm.name!r} has layers that cannot generate in a running batch: {', '.join(unknown)}.")
+            raise BaseModelError(f"{name!r} has layers that cannot generate in a running batch: {', '.join(unknown)}.")
         self.columns = _Columns()
         super().__init__(layers=[_Layer(self.columns, each.get("sliding_window")) for each in options])
 

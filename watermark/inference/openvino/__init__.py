@@ -1,0 +1,1 @@
+"""The frozen model on CPUs, through OpenVINO: converted once (`convert`), then read and continued (`lm`, `run`)."""

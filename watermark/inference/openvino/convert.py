@@ -1,0 +1,188 @@
+"""From a transformers model to the graphs that OpenVINO runs, as files.
+
+The model is traced by its own `forward`, so any architecture converts whose attention goes through transformers' attention interface.
+Attention itself becomes OpenVINO's paged attention, which lets every text of a batch have a length of its own; that operation cannot be
+stored in a file, so the stored graph has a stand-in that `graph.read_body` replaces.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from openvino import opset13 as ops
+from openvino.frontend.pytorch import ConversionExtension
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from watermark.errors import NotConvertible
+from watermark.inference.openvino.files import BODY, EMBEDDING, FORMAT, HEAD, SHAPE, STAND_IN, Attention, Shape
+from watermark.inference.openvino.graph import Model
+from watermark.inference.torch_lm import TorchLM
+
+ATTENTION = "countersign_paged"
+UNSUPPORTED = ("softcap", "s_aux", "position_bias", "cache_position_bias")
+"""Arguments by which an architecture asks for attention that is not the plain one."""
+
+
+def convert(lm: TorchLM, folder: Path) -> None:
+    """Write the files of `lm` into `folder`. Raises NotConvertible for an architecture that OpenVINO's paged attention cannot run.
+
+    Linear layers are stored in float16 (run in bfloat16 where the CPU has it) and the output head, which is most of the work of a step,
+    in 8-bit integers with a scale for each token.
+    """
+    model, attentions = _traced(lm)
+    gathers = [n for n in _of_type(model, "Gather") if _constant_shape(n, 0) == (lm.vocab_size, lm.hidden_size)]
+    heads = [n for n in _of_type(model, "MatMul") if _constant_shape(n, 1) == (lm.vocab_size, lm.hidden_size)]
+    if len(gathers) != 1 or len(heads) != 1 or len(attentions) != lm.layer_count:
+        raise _unsupported(
+            lm, f"{len(attentions)} of {lm.layer_count} attentions, {len(gathers)} embeddings and {len(heads)} heads were recognised"
+        )
+    shape = Shape(
+        format=FORMAT,
+        model_type=lm.model_type,
+        hidden_size=lm.hidden_size,
+        layer_count=lm.layer_count,
+        vocab_size=lm.vocab_size,
+        context_size=lm.context_size,
+        end_ids=lm.end_ids,
+        attentions=attentions,
+    )
+    (folder / SHAPE).write_text(shape.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    np.save(folder / EMBEDDING, lm.token_embeddings.detach().cpu().half().numpy())
+    before_head = heads[0].input_value(0)
+    _write_body(model, gathers[0], before_head, lm, folder)
+    _write_head(model, heads[0], lm, folder)
+
+
+class _Forward(nn.Module):
+    """The whole model for one flat row of tokens that may belong to many texts; logits at `keep` only."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, positions: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
+        output = self.model(input_ids=ids, position_ids=positions, use_cache=False, output_hidden_states=True, logits_to_keep=keep)
+        return (output.logits[0], *(states[0] for states in output.hidden_states[:-1]))
+
+
+def _traced(lm: TorchLM) -> tuple[Any, tuple[Attention, ...]]:
+    model = lm.model
+    example = [torch.zeros(1, 5, dtype=torch.long), torch.arange(5)[None], torch.tensor([4])]
+    before, attentions = model.config.get_text_config()._attn_implementation, []
+    ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attend)
+    try:
+        model.set_attn_implementation(ATTENTION)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's, of numbers that are meant to be constants
+            traced = torch.jit.trace(_Forward(model), example, check_trace=False)
+            extension = ConversionExtension("countersign::paged_attention", lambda context: _stand_in(context, attentions))
+            return ov.convert_model(traced, example_input=example, extension=[extension]), tuple(attentions)
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise _unsupported(lm, str(error).strip().splitlines()[0]) from error
+    finally:
+        model.set_attn_implementation(before)
+
+
+@torch.library.custom_op("countersign::paged_attention", mutates_args=())
+def _paged_attention(query: Tensor, key: Tensor, value: Tensor, numbers: str, width: int) -> Tensor:
+    """Seen by the tracer only; what it computes does not matter, its shape does."""
+    return query.new_zeros(len(query), width)
+
+
+def _attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None, **options: Any
+) -> Any:
+    """transformers' attention interface: query (1, heads, tokens, width), key and value (1, key heads, tokens, width)."""
+    if asked := [name for name in UNSUPPORTED if options.get(name) is not None]:
+        raise ValueError(f"attention with {', '.join(asked)}")
+    heads, width, value_width = int(query.shape[1]), int(query.shape[3]), int(value.shape[3])
+    numbers = Attention(
+        layer=int(module.layer_idx),
+        scale=width**-0.5 if scaling is None else float(scaling),
+        window=int(options.get("sliding_window") or 0),
+        heads=int(key.shape[1]),
+        query_width=heads * width,
+        key_width=width,
+        value_width=value_width,
+    )
+
+    def flat(states: Tensor) -> Tensor:
+        return states.transpose(1, 2).reshape(-1, int(states.shape[1]) * int(states.shape[3]))
+
+    attended = torch.ops.countersign.paged_attention(flat(query), flat(key), flat(value), numbers.model_dump_json(), heads * value_width)
+    return attended.view(1, -1, heads, value_width), None
+
+
+def _stand_in(context: Any, attentions: list[Attention]) -> list[Any]:
+    """Query, key and value side by side, under a name that says which layer this is."""
+    states = [context.get_input(i) for i in range(3)]
+    attentions.append(Attention.model_validate_json(context.get_values_from_const_input(3)))
+    together = ops.concat(states, 1, name=f"{STAND_IN}{attentions[-1].layer}")
+    width = context.get_values_from_const_input(4)
+    return [ops.slice(together, _ints(0), _ints(int(np.asarray(width).item())), _ints(1), _ints(1)).output(0)]
+
+
+def _write_head(model: Any, head: Any, lm: TorchLM, folder: Path) -> None:
+    """From the last hidden states to the logits, with whatever the architecture does after the product (caps, scales)."""
+    states = ops.parameter([-1, lm.hidden_size], np.float32, name="states")
+    flat = ops.unsqueeze(states, _ints(0))
+    weight = _constant(head, 1).data.astype(np.float32)
+    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / 127, np.finfo(np.float32).tiny)
+    integers = np.rint(weight / scale).astype(np.int8)
+    dequantised = ops.multiply(ops.convert(ops.constant(integers), np.float32), ops.constant(scale))
+    head.input(0).replace_source_output(flat.output(0))
+    head.input(1).replace_source_output(dequantised.output(0))
+    ov.save_model(Model([model.outputs[0].get_node().input_value(0)], [states], "head"), folder / HEAD, compress_to_fp16=False)
+
+
+def _write_body(model: Any, gather: Any, before_head: Any, lm: TorchLM, folder: Path) -> None:
+    """From embedded tokens to the hidden states of every layer, and at `keep` to what the head reads."""
+    embeddings = ops.parameter([1, -1, lm.hidden_size], np.float32, name="embeddings")
+    for target in list(gather.output(0).get_target_inputs()):
+        target.replace_source_output(embeddings.output(0))
+    parameters = {next(iter(p.output(0).get_names())): p for p in model.get_parameters()}
+    # Some architectures ask the ids for their shape; those that ask for more do not pass the check that follows a conversion.
+    like_ids = ops.convert(ops.reduce_max(embeddings, _ints(2), False), np.int64)
+    for target in list(parameters["ids"].output(0).get_target_inputs()):
+        target.replace_source_output(like_ids.output(0))
+    outputs = {"final": before_head} | {f"state_{i}": out.get_node().input_value(0) for i, out in enumerate(model.outputs[1:])}
+    results = []
+    for name, output in outputs.items():
+        results.append(ops.result(output))
+        results[-1].set_friendly_name(name)
+        results[-1].output(0).get_tensor().set_names({name})
+    body = Model(results, [embeddings, parameters["positions"], parameters["keep"]], "body")
+    ov.save_model(body, folder / BODY, compress_to_fp16=True)
+
+
+def _of_type(model: Any, name: str) -> list[Any]:
+    return [node for node in model.get_ordered_ops() if node.get_type_name() == name]
+
+
+def _constant(node: Any, port: int) -> Any:
+    """The constant at an input, or None."""
+    source = node.input_value(port).get_node()
+    if source.get_type_name() == "Convert":
+        source = source.input_value(0).get_node()
+    return source if source.get_type_name() == "Constant" else None
+
+
+def _constant_shape(node: Any, port: int) -> tuple[int, ...] | None:
+    found = _constant(node, port)
+    return tuple(found.get_output_shape(0)) if found else None
+
+
+def _ints(value: int) -> Any:
+    return ops.constant(np.array([value], np.int64))
+
+
+def _unsupported(lm: TorchLM, reason: str) -> NotConvertible:
+    return NotConvertible(
+        f"{lm.name!r} ({lm.model_type}) cannot be converted for the openvino backend: {reason.rstrip('.')}. The torch backend runs it."
+    )

@@ -1,0 +1,121 @@
+"""From the stored graphs to compiled ones: attention gets its caches, and what a use does not need is cut off."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from openvino import opset13 as ops
+from openvino.op import _PagedAttentionExtension as PagedAttention  # type: ignore[attr-defined]  # not in the stubs
+from torch import Tensor, nn
+
+from watermark.inference.openvino.files import BODY, HEAD, STAND_IN, Attention, Shape
+
+Model: Any = ov.Model
+"""Its type stubs contradict themselves."""
+BLOCK = 32
+"""Tokens in a block of the cache: fixed by OpenVINO's kernel."""
+TABLES = ("past", "begins", "blocks", "block_begins", "longest")
+HEAD_GROUP = 32
+"""Activations before the head are rounded to 8 bits in groups of so many, each with its own scale."""
+
+
+def has_bfloat16(core: ov.Core) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def compile_body(core: ov.Core, folder: Path, shape: Shape, outputs: Sequence[str], threads: int) -> Any:
+    """The graph up to `outputs` ("final", "state_0" …) with paged attention. Beside `embeddings`, `positions` and, for "final", `keep`, it
+    takes the tables of `TABLES` and, for every layer that it runs, `keys_LAYER` and `values_LAYER` (blocks, heads, BLOCK, width)."""
+    stored = core.read_model(folder / BODY)
+    results = [stored.output(name).get_node() for name in outputs]
+    precision = ov.Type.bf16 if has_bfloat16(core) else ov.Type.f32
+    tables = {name: _parameter([] if name == "longest" else [-1], np.int32, name) for name in TABLES}
+    caches: list[Any] = []
+    by_layer = {attention.layer: attention for attention in shape.attentions}
+    for node in Model(results, stored.get_parameters(), "body").get_ordered_ops():
+        if node.get_friendly_name().startswith(STAND_IN) and node.get_type_name() == "Concat":
+            attention = by_layer[int(node.get_friendly_name().removeprefix(STAND_IN))]
+            pair = [
+                _parameter([-1, attention.heads, BLOCK, width], precision, f"{what}_{attention.layer}")
+                for what, width in (("keys", attention.key_width), ("values", attention.value_width))
+            ]
+            caches += pair
+            attended = _paged_attention([node.input_value(i) for i in range(3)], pair, tables, attention)
+            (cut,) = [each.get_node() for each in node.output(0).get_target_inputs()]
+            for target in list(cut.output(0).get_target_inputs()):
+                target.replace_source_output(attended.output(0))
+    used = [p for p in stored.get_parameters() if p.get_friendly_name() != "keep" or "final" in outputs]
+    return _compile(core, Model(results, [*used, *tables.values(), *caches], "body"), precision, threads)
+
+
+def compile_head(core: ov.Core, folder: Path, threads: int) -> Any:
+    """Hidden states (rows, hidden) → logits (rows, vocabulary)."""
+    return _compile(core, core.read_model(folder / HEAD), ov.Type.f32, threads, group=HEAD_GROUP)
+
+
+def compile_network(core: ov.Core, network: nn.Module, example: Tensor, threads: int) -> Any:
+    """A torch module on one tensor whose first dimension is free."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        converted = ov.convert_model(network, example_input=example, input=[ov.PartialShape([-1, *example.shape[1:]])])
+    return _compile(core, converted, ov.Type.f32, threads)
+
+
+def _compile(core: ov.Core, model: Any, precision: ov.Type, threads: int, group: int = 0) -> Any:
+    return core.compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": precision,
+            "KV_CACHE_PRECISION": precision,
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
+        },
+    )
+
+
+def _parameter(shape: list[int], element: Any, name: str) -> Any:
+    parameter = ops.parameter(shape, element, name=name)
+    parameter.output(0).get_tensor().set_names({name})
+    return parameter
+
+
+def _paged_attention(states: list[Any], caches: list[Any], tables: dict[str, Any], attention: Attention) -> Any:
+    """The operation has 28 inputs; those for features that nobody uses here (ALiBi, eviction, sparse attention, sinks …) are empty."""
+
+    def empty(element: Any, rank: int = 1) -> Any:
+        return ops.constant(np.zeros([0] * rank, element)).output(0)
+
+    def scalar(value: float, element: Any) -> Any:
+        return ops.constant(np.array(value, element)).output(0)
+
+    i32, f32 = np.int32, np.float32
+    node = PagedAttention(
+        [
+            *states,
+            *(cache.output(0) for cache in caches),
+            *(tables[name].output(0) for name in TABLES[:4]),
+            scalar(attention.scale, f32),
+            scalar(attention.window, i32),
+            empty(f32),  # ALiBi slopes
+            tables["longest"].output(0),
+            empty(i32),  # score aggregation window
+            *(empty(i32), empty(i32, 2), empty(f32, 2)),  # rotation of cached blocks
+            *(empty(f32), scalar(0, i32), scalar(0, i32)),  # sparse attention: threshold, block size, stride
+            empty(f32),  # sinks
+            *(scalar(0, i32), empty(i32), empty(i32), empty(i32)),  # eviction by diversity
+            empty(i32),  # token types
+            *(empty(np.uint8), empty(i32)),  # bias between queries
+        ]
+    )
+    information = node.get_rt_info()
+    information["num_k_heads"] = information["num_v_heads"] = attention.heads
+    information["k_head_size"], information["v_head_size"] = attention.key_width, attention.value_width
+    return node

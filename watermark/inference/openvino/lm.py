@@ -1,0 +1,118 @@
+"""A converted model: read and continued through OpenVINO."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from torch import Tensor, nn
+
+from watermark.base_model import FrozenLM
+from watermark.errors import BaseModelError
+from watermark.inference.openvino.files import EMBEDDING, read_shape
+from watermark.inference.openvino.graph import compile_body, compile_head, compile_network
+from watermark.inference.openvino.memory import release_files
+from watermark.inference.openvino.running import OpenVinoRunning, Pages, Text
+
+
+class OpenVinoLM(FrozenLM):
+    """The model in a folder that `convert` filled. Graphs are compiled when they are first needed, in the process that needs them (never
+    before a fork: OpenVINO has threads of its own), for as many threads as torch has."""
+
+    backend = "openvino"
+
+    def __init__(self, folder: Path, tokenizer: Any, name: str) -> None:
+        """Raises BaseModelError."""
+        super().__init__(tokenizer, name)
+        self._folder, self._shape = folder, read_shape(folder)
+        self.hidden_size, self.layer_count = self._shape.hidden_size, self._shape.layer_count
+        self.vocab_size, self.context_size = self._shape.vocab_size, self._shape.context_size
+        self.model_type, self.end_ids = self._shape.model_type, self._shape.end_ids
+        self._table = np.load(folder / EMBEDDING, mmap_mode="r")
+        self._lock = threading.Lock()
+        self._compiled: dict[Any, Any] = {}
+        self._of_thread = threading.local()
+        self._threads = 1
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def to(self, device: str) -> None:
+        if torch.device(device).type != "cpu":
+            raise BaseModelError(f"The openvino backend runs on the CPU, not on {device!r}. Use the torch backend there.")
+
+    def release(self) -> None:
+        release_files(self._folder)
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """OpenVINO gets the threads that torch has, and torch one: it is left with small tensors, and a second team of threads, which
+        waits for work by spinning, would hold up the first."""
+        threads = torch.get_num_threads()
+        self._threads = max(self._threads, threads)
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+    def rows(self, ids: np.ndarray) -> np.ndarray:
+        """Embeddings float32 (n, hidden) of token ids (n,), from the file."""
+        return self._table[ids].astype(np.float32)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return torch.from_numpy(self.rows(ids.numpy()))
+
+    def read_states(self, sequences: Sequence[Sequence[int]], layers: tuple[int, ...]) -> Tensor:
+        outputs = [f"state_{layer}" for layer in layers]
+        trunk = self._once(("trunk", layers), lambda core: Pages(self._body(core, outputs)))
+        texts = [Text() for _ in sequences]
+        ids = np.array([i for sequence in sequences for i in sequence])
+        with self._lock:
+            try:
+                read = trunk.read([(t, len(s)) for t, s in zip(texts, sequences, strict=True)], self.rows(ids), outputs)
+                return torch.from_numpy(np.stack(read, axis=1))
+            finally:
+                for text in texts:
+                    trunk.free(text)
+
+    def compiled(self, network: nn.Module, example: Tensor) -> Callable[..., Any]:
+        def run(states: Tensor) -> Tensor | tuple[Tensor, ...]:
+            own = self._of_thread.__dict__.setdefault("requests", {})
+            if network not in own:
+                made = self._once(network, lambda core: compile_network(core, network, example, self._threads))
+                own[network] = made.create_infer_request()
+            own[network].infer([states.numpy()], share_inputs=True)
+            found = [torch.from_numpy(tensor.data.copy()) for tensor in own[network].output_tensors]
+            return tuple(found) if len(found) > 1 else found[0]
+
+        return run
+
+    def running(self, layers: tuple[int, ...]) -> OpenVinoRunning:
+        return OpenVinoRunning(self, layers)
+
+    def body(self, layers: tuple[int, ...]) -> Any:
+        """The compiled graph up to what the head reads, with the states at `layers`."""
+        outputs = ["final", *(f"state_{layer}" for layer in layers)]
+        return self._once(("body", layers), lambda core: self._body(core, outputs))
+
+    def head(self) -> Any:
+        """The compiled output head."""
+        return self._once("head", lambda core: compile_head(core, self._folder, self._threads))
+
+    def _body(self, core: ov.Core, outputs: list[str]) -> Any:
+        return compile_body(core, self._folder, self._shape, outputs, self._threads)
+
+    def _once(self, what: Any, make: Callable[[ov.Core], Any]) -> Any:
+        with self._lock:
+            if what not in self._compiled:
+                self._threads = max(self._threads, torch.get_num_threads())
+                self._compiled[what] = make(ov.Core())
+            return self._compiled[what]

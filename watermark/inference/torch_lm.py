@@ -1,0 +1,121 @@
+"""The frozen model as transformers and torch run it: the reference, what training reads, and the way onto GPUs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from watermark.base_model import FrozenLM
+from watermark.errors import BaseModelError
+from watermark.inference.torch_running import TorchRunning
+
+LAYER_LISTS = ("layers", "h", "blocks")
+"""Where architectures keep their decoder layers: Llama/Gemma/Qwen/Mistral/Phi/NeoX, GPT-2/Bloom/Falcon, MPT."""
+WRAPPERS = ("language_model", "decoder")
+"""Where some keep the decoder one level down: multi-modal models, OPT."""
+FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f")
+
+
+class TorchLM(FrozenLM):
+    """Any decoder-only transformers model fits. The tables above say under which names the architectures keep their list of decoder layers
+    and their final norm; everything else goes through the model's own `forward`."""
+
+    backend = "torch"
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        super().__init__(tokenizer, name)
+        self.model = model.eval().requires_grad_(False)
+        trainable = [n for n, p in model.named_parameters() if p.requires_grad]
+        assert not trainable, trainable
+        text_config = model.config.get_text_config()
+        self.hidden_size = text_config.hidden_size
+        self.layer_count = text_config.num_hidden_layers
+        self.vocab_size = model.get_input_embeddings().weight.shape[0]
+        self.context_size = getattr(text_config, "max_position_embeddings", 2048)
+        self.model_type = model.config.model_type
+        declared = model.generation_config.eos_token_id if model.generation_config else None
+        ids = [*(declared if isinstance(declared, list) else [declared]), tokenizer.eos_token_id]
+        self.end_ids = tuple(dict.fromkeys(i for i in ids if i is not None))
+        self._trunks: dict[int, nn.Module] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.get_input_embeddings().weight.device
+
+    def to(self, device: str) -> None:
+        """In float32 on the CPU, in bfloat16 elsewhere."""
+        try:
+            self.model.to(device, dtype=torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
+        except (RuntimeError, AssertionError) as error:  # torch says "not compiled with CUDA" by an AssertionError
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise BaseModelError(f"Base model {self.name!r} cannot be moved to device {device!r}: {reason}") from error
+
+    def release(self) -> None:
+        """There is none."""
+
+    @property
+    def token_embeddings(self) -> Tensor:
+        """The input embedding table, shape (vocab, hidden)."""
+        return self.model.get_input_embeddings().weight
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return nn.functional.embedding(ids, self.token_embeddings)
+
+    def compiled(self, network: nn.Module, example: Tensor) -> nn.Module:
+        return network
+
+    def running(self, layers: tuple[int, ...]) -> TorchRunning:
+        return TorchRunning(self, layers)
+
+    def trunk(self, depth: int) -> nn.Module:
+        """The embedding and the first `depth` decoder layers, sharing all weights with the model, without the final norm.
+
+        Called like the base model, its `hidden_states` (depth + 1 of them) equal the first depth + 1 of the full model.
+        A trunk cut by configuration alone would hand back its last state *after* the final norm; embedder and extractor
+        must read the same thing, hence the identity in its place.
+        """
+        if depth not in self._trunks:
+            base = self.model.base_model
+            for wrapper in WRAPPERS:
+                base = getattr(base, wrapper, base)
+            layers_name = next((n for n in LAYER_LISTS if isinstance(getattr(base, n, None), nn.ModuleList)), None)
+            norm_name = next((n for n in FINAL_NORMS if isinstance(getattr(base, n, None), nn.Module)), None)
+            if layers_name is None or norm_name is None:
+                raise BaseModelError(
+                    f"Cannot find the decoder layers of {self.name!r} ({type(base).__name__}). Known names: layers "
+                    f"{', '.join(LAYER_LISTS)}; final norm {', '.join(FINAL_NORMS)}. Add its names to watermark/base_model.py."
+                )
+            if not 0 < depth < self.layer_count:
+                raise BaseModelError(f"Layer {depth} is not below the last layer of {self.name!r} ({self.layer_count} layers).")
+            # transformers hooks the layers of a model the first time hidden states are asked of it, and marks the model as
+            # hooked. That must happen before the copy: hooked by both, the shared layers would report every state twice.
+            with torch.inference_mode():
+                self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device), output_hidden_states=True, use_cache=False)
+            trunk = copy.copy(base)
+            trunk._modules = dict(base._modules)
+            trunk.config = copy.deepcopy(base.config)
+            trunk.config.num_hidden_layers = depth
+            setattr(trunk, layers_name, nn.ModuleList(list(getattr(base, layers_name))[:depth]))
+            setattr(trunk, norm_name, nn.Identity())
+            self._trunks[depth] = trunk
+        return self._trunks[depth]
+
+    @torch.inference_mode()
+    def trunk_states(self, ids: Tensor, mask: Tensor, layers: tuple[int, ...]) -> Tensor:
+        """Hidden states of right-padded `ids` (batch, time) at `layers`, stacked: (batch, time, len(layers), hidden)."""
+        output = self.trunk(max(layers))(input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=list(layers))
+        return torch.stack([output.hidden_states[layer] for layer in layers], dim=2)
+
+    def read_states(self, sequences: Sequence[Sequence[int]], layers: tuple[int, ...]) -> Tensor:
+        longest = max(map(len, sequences))
+        ids = torch.zeros(len(sequences), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence)] = torch.tensor(sequence)
+            mask[row, : len(sequence)] = 1
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        return self.trunk_states(ids, mask, layers)[mask.bool()].float()

@@ -1,0 +1,95 @@
+"""A running batch through transformers' own forward pass, on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from watermark.inference.running import CHUNK, CHUNK_BESIDE
+from watermark.inference.torch_cache import RunningCache
+
+if TYPE_CHECKING:
+    from watermark.inference.torch_lm import TorchLM
+
+
+class TorchRunning:
+    """See `RunningModel`."""
+
+    def __init__(self, lm: TorchLM, layers: tuple[int, ...]) -> None:
+        self.lm, self.layers = lm, layers
+        self._cache = self._empty()
+
+    def _empty(self) -> RunningCache:
+        return RunningCache(self.lm.model.config, self.lm.name)
+
+    def begin(self, prompts: Sequence[Sequence[int]]) -> TorchComing:
+        return TorchComing(self.lm, self._empty(), prompts)
+
+    def join(self, coming: TorchComing) -> None:
+        if not self._cache.lengths:
+            self._cache = coming.cache
+            return
+        for place in range(len(coming.prompts)):
+            self._cache.take(coming.cache, place)
+
+    def remove(self, place: int) -> None:
+        self._cache.remove(place)
+
+    def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        one = [1] * len(tokens)
+        output = self.lm.model(
+            input_ids=tokens.unsqueeze(1),
+            attention_mask=self._cache.mask(one, self.lm.device),
+            position_ids=torch.tensor(self._cache.lengths, device=self.lm.device).unsqueeze(1),
+            past_key_values=self._cache,
+            use_cache=True,
+            output_hidden_states=list(self.layers),
+            logits_to_keep=1,
+        )
+        self._cache.advance(one)
+        return output.logits[:, -1].float(), torch.stack([output.hidden_states[layer][:, -1] for layer in self.layers], dim=1)
+
+
+class TorchComing:
+    """Prompts of similar length, left-padded and read together."""
+
+    def __init__(self, lm: TorchLM, cache: RunningCache, prompts: Sequence[Sequence[int]]) -> None:
+        self.lm, self.cache, self.prompts = lm, cache, list(prompts)
+        self.cache.open(len(prompts))
+        self._longest = max(map(len, prompts)) - 1
+        self._done = 0
+
+    def advance(self, hurry: bool) -> bool:
+        pad = self.lm.tokenizer.pad_token_id or 0
+        if self._done < self._longest:
+            width = max(1, (CHUNK if hurry else CHUNK_BESIDE) // len(self.prompts))
+            stop = min(self._done + width, self._longest)
+            tokens, ids, positions = [], [], []
+            for prompt in self.prompts:
+                padding = self._longest - (len(prompt) - 1)
+                new = list(prompt[max(0, self._done - padding) : max(0, stop - padding)])
+                padded = stop - self._done - len(new)
+                tokens.append(len(new))
+                ids.append([pad] * padded + new)
+                first = max(0, self._done - padding)
+                positions.append([0] * padded + list(range(first, first + len(new))))
+            self.lm.model(
+                input_ids=torch.tensor(ids, device=self.lm.device),
+                attention_mask=self.cache.mask(tokens, self.lm.device),
+                position_ids=torch.tensor(positions, device=self.lm.device),
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            self.cache.advance(tokens)
+            self._done = stop
+        return self._done >= self._longest
+
+    def remove(self, place: int) -> None:
+        self.cache.remove(place)
+        last = self.prompts.pop()
+        if place < len(self.prompts):
+            self.prompts[place] = last
