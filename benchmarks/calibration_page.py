@@ -15,7 +15,7 @@ from benchmarks.evaluation_page import table
 from benchmarks.plots import PAYLOADS, false_positive_plot, power_plot
 from models.registry import DEFAULT_BASE_MODEL, default_checkpoint
 from watermark.calibration.file import Calibration, load_calibration
-from watermark.checkpoint import read_config, weights_digest
+from watermark.checkpoint_folder import read_config, weights_digest
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "calibration"
 RATE = 1e-3

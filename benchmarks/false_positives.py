@@ -28,7 +28,7 @@ from models.registry import DEFAULT_BASE_MODEL, default_checkpoint, load_base_mo
 from watermark.calibration.file import Calibration, fingerprint, load_calibration
 from watermark.calibration.null import Lean
 from watermark.calibration.prefixes import PrefixEvidence, prefix_evidence
-from watermark.checkpoint import read_config, weights_digest
+from watermark.checkpoint_folder import read_config, weights_digest
 from watermark.codebook.codewords import masks, unpack_signs
 from watermark.codebook.keys import IssuerKey
 from watermark.evaluation.records import first_tokens
