@@ -47,7 +47,7 @@ from benchmarks.attack_presets import PRESETS, Forgery, Knowledge, Preset, Sourc
 from benchmarks.attack_report import plot, put_into, tables
 from benchmarks.attacker import Floats, Prior, Rng
 from benchmarks.forging import CodesEmbedder, EagerEmbedder, Reading, Writer, Written, read
-from models.registry import DEFAULT_BASE_MODEL, default_checkpoint, load_base_model
+from models.registry import DEFAULT_BASE_MODEL, default_checkpoint, load_base_model, load_torch_model
 from watermark.codebook.codewords import codeword
 from watermark.codebook.keys import IssuerKey
 from watermark.evaluation.generation import WorkFolder, text_seed
@@ -192,7 +192,7 @@ class Run:
         found = []
         for text in texts:
             ids = torch.tensor([self.model.lm.tokenize(text).ids], device=self.model.lm.device)
-            found.append(self.model.lm.trunk_states(ids, torch.ones_like(ids), self.model.config.query_layers)[0])
+            found.append(self.model.lm.read_states([ids[0].tolist()], self.model.config.query_layers))
         return torch.cat(found)
 
     def written(self, forgery: Forgery) -> dict[str, Any]:
@@ -323,7 +323,7 @@ class Run:
         chosen = texts[:PERPLEXITY_TEXTS]
         prompts = [self.writer.prompt_ids(text.number) for text in chosen]
         _progress(f"measuring perplexity of {chosen[0].collection}", 0, len(chosen))
-        found = likelihoods(self.model.lm, prompts, [text.ids for text in chosen], batch_size=4)
+        found = likelihoods(load_torch_model(self.model.lm.name), prompts, [text.ids for text in chosen], batch_size=4)
         return float(np.exp(sum(sum(f.nlls) for f in found) / sum(len(f.nlls) for f in found)))
 
 

@@ -87,7 +87,10 @@ def _tokenizer(folder: Path, name: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        for built_from in ("_vocab", "_merges"):  # some classes keep them beside the tokenizer that was built: 150 MB for 262,144 tokens
+            vars(tokenizer).pop(built_from, None)
+        return tokenizer
     except ImportError as error:
         raise BaseModelError(f"Base model {name!r}: its tokenizer needs a Python package that is missing: {_first_line(error)}") from error
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file

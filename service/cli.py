@@ -51,13 +51,7 @@ def run(settings: Settings, as_json: bool = False) -> None:
     """Serve until a signal. Raises CountersignError, or what else made loading fail."""
     # Heavy imports wait until the options are known to be good.
     from models.registry import checkpoint_folder
-    from service.app import create_app
-    from service.engine.engine import BatchingEngine
-    from service.engine.loading import LoadModel
-    from service.first_start import first_issuers, require_api_keys
-    from service.observability.logs import configure_logging
-    from service.server import Server, server_config
-    from service.settings import local_url
+    from service.engine.nursery import Nursery
 
     checkpoint = checkpoint_folder(settings.base_model, settings.checkpoint)
     failures: list[BaseException] = []
@@ -70,10 +64,20 @@ def run(settings: Settings, as_json: bool = False) -> None:
         require_api_keys(settings, storage)
         announce(address, first_issuers(storage, checkpoint), as_json)
 
-    with listen(settings.host, settings.port) as listening:
+    with listen(settings.host, settings.port) as listening, contextlib.closing(Nursery()) as nursery:
+        # The nursery's imports and these take a second each, on two cores at once.
+        from service.app import create_app
+        from service.engine.engine import BatchingEngine
+        from service.engine.loading import LoadModel
+        from service.first_start import first_issuers, require_api_keys
+        from service.observability.logs import configure_logging
+        from service.server import Server, server_config
+        from service.settings import local_url
+
         address = local_url(settings.host, listening.getsockname()[1])
         configure_logging(settings.log_level, settings.log_format)
-        engine = BatchingEngine(settings, LoadModel(settings.base_model, settings.checkpoint))
+        backend = settings.backend if settings.device == "cpu" else "torch"
+        engine = BatchingEngine(settings, LoadModel(settings.base_model, settings.checkpoint, backend), nursery)
         app = create_app(settings, engine=engine, prepare=prepare, on_load_failure=on_load_failure)
         server = Server(server_config(app, settings), app.state.runtime)
         with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn after it has shut down in good order

@@ -13,7 +13,6 @@ from typing import Any
 import structlog
 
 from models.registry import checkpoint_folder
-from service.engine.prompts import PromptEncoder
 from service.engine.protocol import Engine, ModelCard, Unavailable
 from service.observability.logs import describe_error
 from service.observability.metrics import Metrics
@@ -68,7 +67,6 @@ class Runtime:
         self._given_storage = storage
         self._prepare = prepare
         self._storage: Storage | None = None
-        self._encoder: PromptEncoder | None = None
         self._on_failure = on_failure
         self._failure: str | None = None
         self._pinged: tuple[float, bool] = (-1e9, False)
@@ -87,9 +85,6 @@ class Runtime:
         tasks = [
             asyncio.create_task(self._watched(self.engine.run(), "The model could not be loaded; the server's log says why.")),
             asyncio.create_task(self._watched(self._open(), "The storage could not be opened; the server's log says why.")),
-            asyncio.create_task(
-                self._watched(self._prepare_encoder(), "The model's tokenizer could not be read; the server's log says why.")
-            ),
             asyncio.create_task(self._purge_hourly()),
         ]
         try:
@@ -146,12 +141,6 @@ class Runtime:
                 await asyncio.sleep(STORAGE_RETRY_SECONDS)
         log.info("storage_open")
 
-    async def _prepare_encoder(self) -> None:
-        while (card := self.engine.card) is None:
-            await asyncio.sleep(TICK)
-        self._encoder = await asyncio.to_thread(PromptEncoder, card)
-        log.info("ready", model=card.model, checkpoint=card.checkpoint)
-
     async def _purge_hourly(self) -> None:
         while True:
             if (storage := self._storage) is None:
@@ -177,15 +166,9 @@ class Runtime:
             raise Unavailable("shutting_down", "The service is shutting down. Try again in a moment.", 5)
         if self._failure:
             raise Unavailable("load_failed", self._failure, 60)
-        if (card := self.engine.card) is None or self._encoder is None:
+        if (card := self.engine.card) is None:
             raise Unavailable("loading", "The model is still loading. Try again in a few seconds.", 5)
         return card
-
-    def require_encoder(self) -> PromptEncoder:
-        """Raises Unavailable while requests cannot be served."""
-        self.require_model()
-        assert self._encoder is not None
-        return self._encoder
 
     async def readiness(self) -> Readiness:
         """Never waits long, whatever the storage does."""
@@ -195,8 +178,6 @@ class Runtime:
             status, detail = "draining", "The service is shutting down."
         elif self._failure:
             status, detail = "failed", self._failure
-        elif status == "ready" and self._encoder is None:
-            status, detail = "loading", "The model is loading. The very first start converts it, which takes a few minutes."
         elif status == "ready" and not await self._storage_there():
             status, detail = "storage_down", "The database is not available."
         return Readiness(

@@ -89,6 +89,10 @@ class Settings(BaseSettings):
         None, min_length=1, description="Watermark checkpoint, by name or folder. Unset: the one shipped for base_model."
     )
     device: str = Field("cpu", min_length=1, description="Where the model runs: cpu, cuda, cuda:1. Change it when there is a GPU.")
+    backend: Literal["auto", "openvino", "torch"] = Field(
+        "auto",
+        description="What runs the model. openvino: fast, on CPUs. torch: as transformers runs it. auto: openvino on the CPU where it can.",
+    )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of each worker. Unset: one for every core.")
 
     # -- storage

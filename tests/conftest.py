@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import shutil
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from models.registry import DEFAULT_BASE_MODEL
 from watermark.codebook import keys
+from watermark.folders import cache_folder
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +23,17 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "countersign-home"
     monkeypatch.setenv("COUNTERSIGN_HOME", str(home))
     return home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tidy_conversions() -> Iterator[None]:
+    """Tests convert tiny models of theirs into the model cache; they are taken out again. The default model's conversion stays."""
+    folder = cache_folder() / "openvino"
+    before = set(folder.glob("*"))
+    yield
+    for path in set(folder.glob("*")) - before:
+        if not path.name.startswith(DEFAULT_BASE_MODEL):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @pytest.fixture(autouse=True)

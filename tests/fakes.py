@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import string
+from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -28,6 +29,15 @@ def fake_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
+
+
+def saved_fake(folder: Path) -> WatermarkedModel:
+    """The fake model written to `folder` as its users have theirs: a transformers folder."""
+    model = fake_watermarked_model()
+    assert isinstance(model.lm, TorchLM)
+    model.lm.model.save_pretrained(folder)
+    model.lm.tokenizer.save_pretrained(folder)
+    return model
 
 
 def fake_lm(seed: int = 0, hidden_size: int = 32) -> TorchLM:

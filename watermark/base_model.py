@@ -7,6 +7,7 @@ How its forward pass is computed is the business of `watermark.inference`: `Torc
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -84,8 +85,8 @@ class FrozenLM(ABC):
 
     @abstractmethod
     def compiled(self, network: nn.Module, example: Tensor) -> Callable[..., Any]:
-        """A small network on one tensor (rows, …) of hidden states, called as itself, as fast as the backend can. Its outputs are tensors
-        that begin with the same rows. `example` is a tensor of the right shape for two rows; weights are read when it is first called."""
+        """A small network on one tensor (rows, …) of hidden states, called as itself, for many rows as fast as the backend can. Its outputs
+        are tensors that begin with the same rows. `example` is such a tensor with two rows; weights are read at the first call."""
 
     @abstractmethod
     def running(self, layers: tuple[int, ...]) -> RunningModel:
@@ -108,5 +109,9 @@ class FrozenLM(ABC):
 
     def tokenizer_digest(self) -> str:
         """SHA-256 over the vocabulary: two models with the same digest split text the same way."""
+        return self._tokenizer_digest
+
+    @functools.cached_property
+    def _tokenizer_digest(self) -> str:
         vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
         return hashlib.sha256("\x00".join(f"{token}\x01{i}" for token, i in vocabulary).encode("utf-8", "surrogatepass")).hexdigest()

@@ -9,7 +9,7 @@ from watermark.base_model import FrozenLM
 from watermark.config import WatermarkConfig
 from watermark.embedding.attention import SlotAttention, StateNormaliser
 from watermark.embedding.embedder import Embedder
-from watermark.embedding.token_codes import TokenCodes, code_table, vocabulary_surfaces
+from watermark.embedding.token_codes import TokenCodes, cached_table
 from watermark.extraction.extractor import Extractor
 
 
@@ -21,7 +21,7 @@ class WatermarkPair(nn.Module):
         self.config = config
         self.normaliser = StateNormaliser(config)
         self.attention = SlotAttention(config)
-        self.codes = TokenCodes(code_table(vocabulary_surfaces(lm), config.n, config.code_salt))
+        self.codes = TokenCodes(cached_table(lm, config.n, config.code_salt))
         self.embedder = Embedder(config, self.normaliser, self.attention, self.codes)
         self.extractor = Extractor(config, self.normaliser, self.attention, self.codes, lm.hidden_size)
 

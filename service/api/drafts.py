@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from service.api.generation import Order
-from service.engine.prompts import PromptEncoder
+from service.engine.protocol import PromptText
 from service.errors import problem_of, refuse
 from service.runtime import Runtime
 from watermark.codebook.keys import IssuerKey
@@ -47,24 +47,25 @@ class Draft:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt at its place in the request. `encode` makes its token ids; it runs in a thread and may raise InvalidInput."""
+    """One prompt at its place in the request."""
 
     pointer: str
-    characters: int
-    encode: Callable[[PromptEncoder, int], tuple[int, ...]]
+    content: PromptText
 
-    @classmethod
-    def of_text(cls, text: str, pointer: str) -> Prompt:
-        return cls(pointer, len(text), lambda encoder, max_new_tokens: encoder.encode(text, max_new_tokens))
+    @property
+    def characters(self) -> int:
+        return len(self.content) if isinstance(self.content, str) else sum(len(message["content"]) for message in self.content)
 
 
 async def order(runtime: Runtime, draft: Draft) -> Order:
     """Raises Problem for what a limit forbids or the library would refuse, Unavailable, StorageUnavailable."""
-    encoder = runtime.require_encoder()
+    runtime.require_model()
     _check_limits(runtime, draft)
     key = await marking_key(runtime, draft.issuer, draft.issuer_pointer)
     payload = _payload(draft, key)
-    ids = await asyncio.to_thread(_encode, encoder, draft)
+    different = {prompt.pointer: prompt for prompt in draft.prompts}  # several texts may be written for one prompt
+    encoded = {pointer: await _encode(runtime, prompt, draft.sampling.max_new_tokens) for pointer, prompt in different.items()}
+    ids = [encoded[prompt.pointer] for prompt in draft.prompts]
     _check_tokens(runtime, draft, ids)
     seeds = prompt_seeds(draft.sampling.seed, len(draft.prompts) if draft.listed else None)
     requests = tuple(
@@ -142,11 +143,8 @@ def _payload(draft: Draft, key: IssuerKey) -> int:
     return payload
 
 
-def _encode(encoder: PromptEncoder, draft: Draft) -> list[tuple[int, ...]]:
-    encoded = []
-    for prompt in draft.prompts:
-        try:
-            encoded.append(prompt.encode(encoder, draft.sampling.max_new_tokens))
-        except InvalidInput as error:
-            raise problem_of(error, pointer=prompt.pointer) from None
-    return encoded
+async def _encode(runtime: Runtime, prompt: Prompt, max_new_tokens: int) -> tuple[int, ...]:
+    try:
+        return await runtime.engine.encode(prompt.content, max_new_tokens)
+    except InvalidInput as error:
+        raise problem_of(error, pointer=prompt.pointer) from None

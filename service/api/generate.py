@@ -90,7 +90,7 @@ async def _order(runtime: Runtime, body: GenerateRequest) -> drafts.Order:
     single = isinstance(body.prompt, str)
     texts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     draft = Draft(
-        prompts=tuple(Prompt.of_text(text, "/prompt" if single else f"/prompt/{place}") for place, text in enumerate(texts)),
+        prompts=tuple(Prompt("/prompt" if single else f"/prompt/{place}", text) for place, text in enumerate(texts)),
         sampling=SamplingSettings(
             max_new_tokens=body.max_new_tokens,
             min_new_tokens=body.min_new_tokens,

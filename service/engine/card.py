@@ -16,7 +16,6 @@ def card_of(model: WatermarkedModel) -> ModelCard:
         checkpoint=model.name,
         scheme=f"countersign/{model.config.kind}/{model.config.format_version}",
         context_size=model.lm.context_size,
-        tokenizer=tokenizer.backend_tokenizer.to_str(),
         prefix=tuple(sample.ids[: sample.prefix]),
         lead=tuple(leading_token(model.lm)),
         chat_template=tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None,

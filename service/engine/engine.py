@@ -1,4 +1,4 @@
-"""The batching engine: one process generates and one verifies, forked from one that has loaded the model."""
+"""The batching engine: one process encodes prompts, one generates and one verifies, forked from one that has loaded the model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 import structlog
 
-from service.engine.lane import KEY_SETS, SHORT_LIFE, Item, Lane
-from service.engine.messages import Generate, VerifyText, Worker
+from service.engine.lane import KEY_SETS, SHORT_LIFE, Lane
+from service.engine.messages import Encode, Generate, VerifyText, Worker
 from service.engine.nursery import Load, Nursery, NurseryLost
-from service.engine.protocol import Health, ModelCard, Piece, Stats, Ticket, Unavailable, VerificationRequest
-from service.engine.work import Work
+from service.engine.protocol import Health, ModelCard, Piece, PromptText, Stats, Ticket, Unavailable, VerificationRequest
+from service.engine.work import Item, Work
 from service.observability.logs import describe_error
 from service.settings import Settings
 from watermark.codebook.keys import IssuerKey
@@ -47,9 +47,10 @@ class BatchingEngine:
         self._refusing = False
         self._numbers = itertools.count(1)
         self._key_sets: OrderedDict[tuple[IssuerKey, ...], int] = OrderedDict()
+        self._encoding = self._lane("encoding", lambda _item, _running: True)
         self._generation = self._lane("generation", self._room_to_generate)
         self._verification = self._lane("verification", self._room_to_verify)
-        self._lanes = (self._generation, self._verification)
+        self._lanes = (self._encoding, self._generation, self._verification)
 
     # -- life
 
@@ -129,6 +130,12 @@ class BatchingEngine:
 
     # -- work
 
+    async def encode(self, prompt: PromptText, max_new_tokens: int, *, tag: str = "") -> tuple[int, ...]:
+        self._admit(self._encoding, 1)
+        ticket = _Ticket(tag, 1, lane=self._encoding)
+        _begin(ticket, [Encode(next(self._numbers), prompt, max_new_tokens)])
+        return (await _work(ticket).outcome)[0]
+
     def submit(self, requests: Sequence[GenerationRequest], *, tag: str = "") -> list[Ticket]:
         s, queue = self._settings, self._generation.queue
         tickets = [_Ticket(tag, len(request.prompt) + request.sampling.max_new_tokens, lane=self._generation) for request in requests]
@@ -178,7 +185,7 @@ class BatchingEngine:
         return Health("ready", "Requests are served.")
 
     def stats(self) -> Stats:
-        generation, verification = self._lanes
+        generation, verification = self._generation, self._verification
         return Stats(
             waiting_prompts=generation.queue.items,
             waiting_texts=verification.queue.items,

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from service.engine import frames
-from service.engine.messages import Cancel, Failed, Finished, Generate, Keys, LoadFailed, Ready, VerifyText, Written
+from service.engine.messages import Cancel, Failed, Finished, Keys, LoadFailed, Ready, VerifyText, Written
 from service.engine.protocol import Piece, Unavailable
-from service.engine.work import FairQueue, Work
+from service.engine.work import FairQueue, Item, Work
 from watermark.errors import Cancelled
 
 log = structlog.get_logger("countersign.engine")
@@ -29,7 +29,6 @@ SHORT_LIFE = 30.0
 KEY_SETS = 16
 """Key sets that a worker remembers beyond those it needs."""
 
-Item = Generate | VerifyText
 Fork = Callable[[], Awaitable[tuple[socket.socket, int]]]
 """A new worker: the socket to talk to it, and its process id."""
 Room = Callable[[Item, list[Item]], bool]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from models.registry import Backend
     from watermark.pipeline import WatermarkedModel
 
 
@@ -15,6 +16,7 @@ class LoadModel:
 
     base_model: str
     checkpoint: str | None
+    backend: Backend
 
     def __call__(self) -> WatermarkedModel:
         """Takes seconds, or minutes the very first time. Raises CountersignError."""
@@ -23,4 +25,5 @@ class LoadModel:
 
         # The cheap check first: a missing checkpoint should not cost a model download.
         checkpoint = checkpoint_folder(self.base_model, self.checkpoint)
-        return WatermarkedModel.load(load_base_model(self.base_model), checkpoint)
+        # Workers compute, and check that the pair fits the model's weights; the process that forks them must not.
+        return WatermarkedModel.attach(load_base_model(self.base_model, backend=self.backend), checkpoint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from service.engine.protocol import Detail
+from service.engine.protocol import Detail, PromptText
 from watermark.codebook.keys import IssuerKey
 from watermark.errors import CountersignError
 from watermark.sampling.requests import GenerationRequest, GenerationResult
@@ -17,6 +17,12 @@ from watermark.statistics.verdict import Verdict
 class Generate(NamedTuple):
     number: int
     request: GenerationRequest
+
+
+class Encode(NamedTuple):
+    number: int
+    prompt: PromptText
+    max_new_tokens: int
 
 
 class Keys(NamedTuple):
@@ -61,7 +67,7 @@ class Written(NamedTuple):
 
 class Finished(NamedTuple):
     number: int
-    result: GenerationResult | Verdict
+    result: GenerationResult | Verdict | tuple[int, ...]
 
 
 class Failed(NamedTuple):

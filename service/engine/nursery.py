@@ -7,6 +7,7 @@ the API process holds is `Nursery`; what runs is `main`, as `python -m service.e
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -108,6 +109,13 @@ def main(descriptor: int) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the service decides when work ends, by closing the sockets
         signal.signal(each, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    gc.disable()  # what is loaded is a million objects, all of them kept; looking for garbage among them takes seconds
+    import torch  # what every model needs, while the service still opens its storage
+    import transformers  # noqa: F401
+
+    import watermark.pipeline  # noqa: F401
+
+    torch.set_num_threads(1)
     control = socket.socket(fileno=descriptor)
     models: dict[Load, WatermarkedModel] = {}
     with contextlib.suppress(EOFError):  # the service is gone
@@ -129,14 +137,13 @@ def main(descriptor: int) -> None:
 
 
 def _loaded(load: Load, models: dict[Load, WatermarkedModel]) -> ModelCard | LoadFailed:
-    import torch
-
     from service.engine.card import card_of
 
-    torch.set_num_threads(1)
     try:
         if load not in models:
             models[load] = load()
+            gc.collect()
+            _trim()
         return card_of(models[load])
     except CountersignError as error:
         return LoadFailed(error)
@@ -144,10 +151,17 @@ def _loaded(load: Load, models: dict[Load, WatermarkedModel]) -> ModelCard | Loa
         return LoadFailed(RemoteError(describe_error(error)))
 
 
+def _trim() -> None:
+    """Reading a large vocabulary leaves some 200 MB of freed memory in the heap; hand it back to the system, where the C library can."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+
+
 def _work(connection: socket.socket, model: WatermarkedModel, worker: Worker) -> None:
     """The rest of a forked worker's life. What ends it is told, and logged without its message."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        gc.enable()
         configure_logging(worker.log_level, worker.log_format)  # type: ignore[arg-type]
         from service.engine.worker import run_worker
 

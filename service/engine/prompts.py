@@ -1,4 +1,4 @@
-"""Prompts to token ids in the API's own process: tokens are counted before a request may wait for the model."""
+"""Prompts to token ids: tokens are counted before a request may wait for the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from service.engine.protocol import ModelCard
+from service.engine.protocol import ModelCard, PromptText
 from watermark.errors import InvalidInput, PromptTooLong
 
 PAD = "\u2003"
@@ -19,37 +19,35 @@ PAD = "\u2003"
 class PromptEncoder:
     """The model's tokenizer. What people write is never read as control tokens: "<eos>" in a prompt is five characters."""
 
-    def __init__(self, card: ModelCard) -> None:
+    def __init__(self, card: ModelCard, tokenizer: Tokenizer) -> None:
+        """`tokenizer` is this encoder's alone: its settings change from one call to the next."""
         self._card = card
-        self._plain = _tokenizer(card)
-        self._plain.encode_special_tokens = True
-        # A tokenizer takes as much memory as it has words, and the switch above is the tokenizer's, not a call's.
-        self._control = _tokenizer(card) if card.chat_template is not None else None
-        self._control_tokens = {place: token.content for place, token in self._plain.get_added_tokens_decoder().items() if token.special}
+        self._tokenizer = tokenizer
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        for token in tokenizer.get_added_tokens_decoder().values():
+            # Some models' turn markers are not declared special; what the template writes is control all the same, white space aside.
+            if not token.special and token.content in (card.chat_template or "") and re.search(r"\w", token.content):
+                tokenizer.add_special_tokens([AddedToken(token.content, normalized=False, special=True)])
+        self._control_tokens = {place: token.content for place, token in tokenizer.get_added_tokens_decoder().items() if token.special}
 
-    def count(self, text: str) -> int:
-        """Tokens of a text, without what stands in front of every text."""
-        return len(self._plain.encode(text, add_special_tokens=False).ids)
-
-    def encode(self, prompt: str, max_new_tokens: int) -> tuple[int, ...]:
-        """Raises InvalidInput (empty, and the model has no token to begin with) and PromptTooLong."""
+    def encode(self, prompt: PromptText, max_new_tokens: int) -> tuple[int, ...]:
+        """Raises InvalidInput (empty, and the model has no token to begin with; see also `encode_chat`) and PromptTooLong."""
+        if not isinstance(prompt, str):
+            return self.encode_chat(prompt, max_new_tokens)
         ids = (*self._card.prefix, *self._prose(prompt))
         return self._checked(ids or self._card.lead, max_new_tokens)
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]], max_new_tokens: int) -> tuple[int, ...]:
-        """Messages {role, content} through the model's chat template. Raises as `encode` does, and for what the template refuses.
+        """Messages {role, content} through the model's chat template. Raises InvalidInput for what the template refuses, and PromptTooLong.
 
         The template runs with a stand-in for each content: only its own text may hold control tokens, the contents are read as prose.
         The model was trained on conversations that were encoded as one string, so that is done where it gives the same control tokens.
         """
-        assert self._control is not None, "the caller checks that the model has a chat template"
+        assert self._card.chat_template is not None, "the caller checks that the model has a chat template"
         parts = self._rendered(messages)
-        apart = [
-            token
-            for place, part in enumerate(parts)
-            for token in (self._prose(part) if place % 2 else self._control.encode(part, add_special_tokens=False).ids)
-        ]
-        whole = self._control.encode("".join(parts), add_special_tokens=False).ids
+        apart = [token for place, part in enumerate(parts) for token in (self._prose(part) if place % 2 else self._ids(part, control=True))]
+        whole = self._ids("".join(parts), control=True)
         same = [i for i in whole if i in self._control_tokens] == [i for i in apart if i in self._control_tokens]
         return self._checked(tuple(whole if same else apart), max_new_tokens)
 
@@ -81,11 +79,16 @@ class PromptEncoder:
 
     def _prose(self, text: str) -> list[int]:
         """Raises InvalidInput where the vocabulary itself spells a control token, as unigram vocabularies can."""
-        ids = self._plain.encode(text, add_special_tokens=False).ids
+        ids = self._ids(text, control=False)
         for token in self._control_tokens.keys() & set(ids):
             if self._control_tokens[token] in text:  # else it stands for something unknown
                 raise InvalidInput(f"The text holds {self._control_tokens[token]!r}, which this model can only read as a control token.")
         return ids
+
+    def _ids(self, text: str, *, control: bool) -> list[int]:
+        """Without what stands in front of every text; `control`: what looks like a control token is one."""
+        self._tokenizer.encode_special_tokens = not control
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def _checked(self, ids: tuple[int, ...], max_new_tokens: int) -> tuple[int, ...]:
         if not ids:
@@ -97,14 +100,3 @@ class PromptEncoder:
                 f"fit the context of {self._card.context_size:,}. Shorten the prompt or ask for fewer tokens."
             )
         return ids
-
-
-def _tokenizer(card: ModelCard) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(card.tokenizer)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    for token in tokenizer.get_added_tokens_decoder().values():
-        # Some models' turn markers are not declared special; what the template writes is control all the same, white space aside.
-        if not token.special and token.content in (card.chat_template or "") and re.search(r"\w", token.content):
-            tokenizer.add_special_tokens([AddedToken(token.content, normalized=False, special=True)])
-    return tokenizer

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -19,6 +19,8 @@ from watermark.sampling.requests import GenerationRequest, GenerationResult
 from watermark.statistics.verdict import Verdict
 
 Detail = Literal["public", "full"]
+PromptText = str | Sequence[Mapping[str, str]]
+"""A text to continue, or a conversation: messages {role, content}."""
 Status = Literal["loading", "ready", "failed", "worker_down", "draining"]
 
 
@@ -42,8 +44,6 @@ class ModelCard:
     """How texts are marked; another way of marking, or of deriving codewords, is another scheme."""
     context_size: int
     """Tokens that prompt and continuation may have together."""
-    tokenizer: str = field(repr=False)
-    """The `tokenizers` JSON, for counting tokens without loading the model."""
     prefix: tuple[int, ...] = ()
     """What the tokenizer puts in front of a text (begin-of-text token)."""
     lead: tuple[int, ...] = ()
@@ -113,6 +113,13 @@ class Engine(Protocol):
 
     async def run(self) -> None:
         """Load the model and keep its workers alive until cancelled. Raises CountersignError when it cannot be loaded at all."""
+        ...
+
+    async def encode(self, prompt: PromptText, max_new_tokens: int, *, tag: str = "") -> tuple[int, ...]:
+        """Token ids, at once, whatever waits to be generated. A conversation needs a model with a chat template.
+
+        Raises InvalidInput, PromptTooLong (with so many new tokens) and Unavailable.
+        """
         ...
 
     def submit(self, requests: Sequence[GenerationRequest], *, tag: str = "") -> list[Ticket]:

@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.engine.messages import Generate, VerifyText
+from service.engine.messages import Encode, Generate, VerifyText
 from service.engine.protocol import Piece, Ticket
 from watermark.codebook.keys import IssuerKey
+
+Item = Encode | Generate | VerifyText
 
 
 @dataclass(eq=False)
 class Work:
-    """One ticket: a generation, or a verification with one item a text."""
+    """One ticket: a prompt to encode, a generation, or a verification with one item a text."""
 
     ticket: Ticket
-    items: deque[Generate | VerifyText]
+    items: deque[Item]
     """Not yet sent to the worker."""
     keys: tuple[IssuerKey, ...] = ()
     """What its texts are tested for."""
@@ -77,7 +79,7 @@ class FairQueue:
     def add(self, work: Work) -> None:
         self._works.append(work)
 
-    def take(self, fits: Callable[[Generate | VerifyText], bool]) -> tuple[Work, Generate | VerifyText] | None:
+    def take(self, fits: Callable[[Item], bool]) -> tuple[Work, Item] | None:
         """The next item that fits, or None."""
         candidates = list(self._works) if self._overtaking else list(self._works)[:1]
         work = next((work for work in candidates if fits(work.items[0])), None)

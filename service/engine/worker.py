@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from service.engine import frames
+from service.engine.encoding import Encoding
 from service.engine.generating import Generating
 from service.engine.messages import Alive, Ready, Worker
 from service.engine.verifying import Verifying
@@ -57,11 +58,6 @@ def cores() -> int:
 
 def run_worker(connection: socket.socket, model: WatermarkedModel, worker: Worker) -> None:
     """Until the service closes the connection."""
-    import torch
-
-    torch.set_num_threads(worker.threads or cores())
-    if worker.device != str(model.lm.device):
-        model.to(worker.device)
 
     def tell(message: object) -> None:
         try:
@@ -69,14 +65,26 @@ def run_worker(connection: socket.socket, model: WatermarkedModel, worker: Worke
         except OSError:
             os._exit(0)
 
-    inbox = Inbox(connection)
-    if worker.role == "generation":
-        os.nice(GENERATION_NICE)
-        loop = Generating(model, inbox, tell)
-    else:
-        loop = Verifying(model, inbox, tell, worker.batch_characters)
+    loop = _loop(model, worker, Inbox(connection), tell)
     loop.warm_up()
+    model.lm.release()
+    if worker.role == "generation":  # after the warm-up: the service waits for that
+        os.nice(GENERATION_NICE)
     tell(Ready())
     while True:
         tell(Alive())
         loop.turn()
+
+
+def _loop(model: WatermarkedModel, worker: Worker, inbox: Inbox, tell: Tell) -> Encoding | Generating | Verifying:
+    if worker.role == "encoding":
+        return Encoding(model, inbox, tell)
+    import torch
+
+    torch.set_num_threads(worker.threads or cores())
+    if worker.device != str(model.lm.device):
+        model.to(worker.device)
+    model.check_base_model()  # in the fork: the nursery must not compute
+    if worker.role == "generation":
+        return Generating(model, inbox, tell)
+    return Verifying(model, inbox, tell, worker.batch_characters)

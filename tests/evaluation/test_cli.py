@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.fakes import fake_watermarked_model
+from tests.fakes import saved_fake
 from watermark.checkpoint import save_pair
 from watermark.cli.errors import ErrorReportingGroup
 from watermark.cli.evaluate import register
@@ -21,9 +21,8 @@ from watermark.evaluation.attacks import NAMES
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Everything but --out."""
-    folder, model = tmp_path_factory.mktemp("evaluate"), fake_watermarked_model()
-    model.lm.model.save_pretrained(folder / "base")
-    model.lm.tokenizer.save_pretrained(folder / "base")
+    folder = tmp_path_factory.mktemp("evaluate")
+    model = saved_fake(folder / "base")
     save_pair(model.pair, model.lm, folder / "pair")
     records = [{"prompt": f"The river has {i} bridges and a ferry", "human": "It is wide and cold. " * 3, "source": "s"} for i in range(4)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.gguf_package import GgufPackage, assemble
-from models.loading import load_folder
+from models.loading import load_torch
 from watermark.errors import BaseModelError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -92,7 +92,7 @@ def test_convert_and_reload(package: GgufPackage, pieces: tuple[list[Path], str]
     assert "it/s" not in said.err and "\x1b" not in said.err and "\r" not in said.err  # plain lines only: this is no terminal
     assert not list(folder.glob("*.gguf"))  # the assembled file is not kept twice
 
-    lm = load_folder(folder, "tiny")
+    lm = load_torch(folder, "tiny")
     (tmp_path / "whole").mkdir()
     (tmp_path / "whole.gguf").rename(tmp_path / "whole" / "whole.gguf")
     direct = AutoModelForCausalLM.from_pretrained(tmp_path / "whole", gguf_file="whole.gguf", dtype=torch.float32)

@@ -6,7 +6,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from service.engine.protocol import ModelCard
 from tests.fakes import fake_tokenizer
-from tests.service.fake_engine import fake_card
+from tests.service.fake_engine import FakeEngine, fake_card
 
 TEMPLATE = """\
 {{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}{% set rest = messages[1:] %}\
@@ -24,8 +24,12 @@ def tokenizer_with_start(special: bool = True) -> Tokenizer:
     return tokenizer
 
 
-def chat_card(special: bool = True, template: str = TEMPLATE) -> ModelCard:
-    return fake_card(tokenizer=tokenizer_with_start(special).to_str(), chat_template=template)
+def chat_card(template: str = TEMPLATE) -> ModelCard:
+    return fake_card(chat_template=template)
+
+
+def chat_engine() -> FakeEngine:
+    return FakeEngine(chat_card(), tokenizer_with_start())
 
 
 def read(ids: tuple[int, ...]) -> str:

@@ -13,7 +13,10 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
-from service.engine.protocol import Health, ModelCard, Piece, Stats, Ticket, Unavailable, VerificationRequest
+from tokenizers import Tokenizer
+
+from service.engine.prompts import PromptEncoder
+from service.engine.protocol import Health, ModelCard, Piece, PromptText, Stats, Ticket, Unavailable, VerificationRequest
 from tests.fakes import fake_tokenizer
 from watermark.errors import Cancelled
 from watermark.sampling.requests import GenerationRequest, GenerationResult, Marking
@@ -29,7 +32,6 @@ def fake_card(**changes: Any) -> ModelCard:
         "checkpoint": "fake-checkpoint",
         "scheme": "countersign/fake/1",
         "context_size": 512,
-        "tokenizer": fake_tokenizer().backend_tokenizer.to_str(),
         "prefix": (0,),
         "lead": (0,),
         "special_tokens": (("bos_token", "<bos>"), ("eos_token", "<eos>")),
@@ -39,9 +41,15 @@ def fake_card(**changes: Any) -> ModelCard:
 
 class FakeEngine:
     def __init__(
-        self, card: ModelCard | None = None, queue_size: int = QUEUE, failure: Exception | None = None, batch_size: int = QUEUE
+        self,
+        card: ModelCard | None = None,
+        tokenizer: Tokenizer | None = None,
+        queue_size: int = QUEUE,
+        failure: Exception | None = None,
+        batch_size: int = QUEUE,
     ) -> None:
         self._card = card or fake_card()
+        self._encoder = PromptEncoder(self._card, tokenizer or fake_tokenizer().backend_tokenizer)
         self._ready = False
         self._dead = False
         self._refusing = False
@@ -87,6 +95,10 @@ class FakeEngine:
             raise self.failure
         self._ready = True
         await asyncio.Event().wait()
+
+    async def encode(self, prompt: PromptText, max_new_tokens: int, *, tag: str = "") -> tuple[int, ...]:
+        self._admit(0, 0)
+        return self._encoder.encode(prompt, max_new_tokens)
 
     def submit(self, requests: Sequence[GenerationRequest], *, tag: str = "") -> list[Ticket]:
         self._admit(len(requests), sum(ticket in self._pieces and not task.done() for ticket, task in self._tasks.items()))

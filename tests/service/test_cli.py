@@ -21,9 +21,10 @@ from service.first_start import first_issuers, require_api_keys
 from service.settings import build_settings, local_url
 from service.storage.open import open_storage
 from tests.cli.calibrations import sound_calibration, split_calibration
-from tests.fakes import fake_watermarked_model
+from tests.fakes import saved_fake
 from tests.service.harness import until
-from watermark.checkpoint import save_pair, weights_digest
+from watermark.checkpoint import save_pair
+from watermark.checkpoint_folder import weights_digest
 from watermark.cli.errors import ErrorReportingGroup
 from watermark.codebook.keys import KeyRing
 from watermark.errors import InvalidInput, KeyRingError
@@ -84,9 +85,7 @@ def test_the_address_can_be_typed_into_a_browser(host: str, address: str) -> Non
 def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fake model and its pair as folders, as a user would have them."""
     folder = tmp_path_factory.mktemp("on_disk")
-    model = fake_watermarked_model()
-    model.lm.model.save_pretrained(folder / "model")
-    model.lm.tokenizer.save_pretrained(folder / "model")
+    model = saved_fake(folder / "model")
     save_pair(model.pair, model.lm, folder / "pair")
     return folder
 

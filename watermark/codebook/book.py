@@ -138,7 +138,7 @@ class Codebook:
     def rivals(self, total: Totals, issuer: str, version: int = 1) -> tuple[list[int], NDArray[np.float64]]:
         """Payloads of one issuer's key that could be meant, whatever the nonce, with their statistics Σ s·e; for `posterior`.
 
-        All of them where the search is exhaustive, else those the list decoder ended with. total (n,).
+        Of an exhaustive search those that are not `NEGLIGIBLE`, at most `RIVALS`; else those the list decoder ended with. total (n,).
         """
         key = next(key for key in self.keys if (key.name, key.version) == (issuer, version))
         nonces, values, statistics = Codebook([key], self.nonce_bits, self.n)._rivals(total)

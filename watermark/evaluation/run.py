@@ -133,9 +133,7 @@ def run_evaluation(
     return report
 
 
-def _cached_likelihoods(
-    judge: TorchLM, texts: Sequence[WrittenText], work: WorkFolder, progress: Progress | None
-) -> dict[Job, Likelihood]:
+def _cached_likelihoods(judge: TorchLM, texts: Sequence[WrittenText], work: WorkFolder, progress: Progress | None) -> dict[Job, Likelihood]:
     found = {Job(r["length"], r["number"], r["marked"]): Likelihood(tuple(r["nlls"])) for r in work.read("likelihoods.jsonl")}
     longest = max(text.length for text in texts)
     wanted = [text for text in texts if text.length == longest]
@@ -153,9 +151,7 @@ def _cached_likelihoods(
     return found
 
 
-def _similarity(
-    judge: TorchLM, prompts: Sequence[records.Prompt], texts: Sequence[WrittenText], seed: int
-) -> dict[str, Any] | None:
+def _similarity(judge: TorchLM, prompts: Sequence[records.Prompt], texts: Sequence[WrittenText], seed: int) -> dict[str, Any] | None:
     """How near the continuations are to what a person wrote after the same prompt; None if no prompt has a human continuation."""
     longest = max(text.length for text in texts)
     tokens = min(longest, SIMILARITY_TOKENS)

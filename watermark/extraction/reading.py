@@ -19,7 +19,7 @@ WINDOW = 768
 """Tokens scored per window."""
 CONTEXT = 256
 """Tokens before them that the trunk sees as well."""
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 2048
 """Tokens per forward pass, padding included."""
 
 

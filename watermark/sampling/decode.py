@@ -58,7 +58,6 @@ class RunningBatch:
         self.lm, self.embedder = lm, embedder
         self.rows: list[Row] = []
         self._model = lm.running(layers)
-        self._contexts = lm.compiled(embedder.contexts, torch.zeros(2, len(layers), lm.hidden_size)) if embedder else None
         self._coming: list[_Prefill] = []
         self._memory: ContextMemory | None = None
         self._static: _Static | None = None
@@ -121,8 +120,8 @@ class RunningBatch:
         if self.embedder and static.conditioning:
             if self._memory is None:
                 self._memory = ContextMemory(len(self.rows), CAPACITY, static.conditioning.signs.shape[1], self.lm.device)
-            assert self._contexts is not None
-            probs, marked = self.embedder(self._contexts(states), ids, probs, static.conditioning, self._memory)
+            attention = self.embedder.contexts(states)
+            probs, marked = self.embedder(attention, ids, probs, static.conditioning, self._memory)
         uniforms = static.uniforms.gather(1, static.steps.unsqueeze(1)).squeeze(1)
         token = ids.gather(1, draw(probs, uniforms).unsqueeze(1)).squeeze(1)
         if self._memory:

@@ -74,7 +74,7 @@ class RademacherTail:
     def pvalue(self, statistic: ArrayLike) -> Floats:
         """The upper (safe) end of the bracket around P(S ≥ statistic), in (0, 1]; the shape of `statistic`.
 
-        Non-increasing in the statistic. Beyond the largest possible sum it is the chance of that sum, 2^-n.
+        Non-increasing in the statistics of one call. Beyond the largest possible sum it is the chance of that sum, 2^-n.
         """
         return self._bound(statistic, upper=True)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from dataclasses import replace
 
 from service.api.drafts import Draft, Prompt
 from service.errors import Problem, refuse
@@ -17,7 +15,7 @@ def completion_draft(runtime: Runtime, body: CompletionRequest) -> Draft:
     """Raises Problem, Unavailable."""
     listed = not isinstance(body.prompt, str)
     texts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    prompts = [Prompt.of_text(text, f"/prompt/{place}" if listed else "/prompt") for place, text in enumerate(texts)]
+    prompts = [Prompt(f"/prompt/{place}" if listed else "/prompt", text) for place, text in enumerate(texts)]
     return _draft(runtime, body, prompts, listed, body.max_tokens, "/max_tokens")
 
 
@@ -30,11 +28,7 @@ def chat_draft(runtime: Runtime, body: ChatCompletionRequest) -> Draft:
     if body.max_tokens and body.max_completion_tokens and body.max_tokens != body.max_completion_tokens:
         raise refuse("/max_tokens", "It is the older name of max_completion_tokens; send one of them.")
     conversation = [{"role": _role(message), "content": _content(message)} for message in body.messages]
-    prompt = Prompt(
-        "/messages",
-        sum(len(message["content"]) for message in conversation),
-        lambda encoder, max_new_tokens: encoder.encode_chat(conversation, max_new_tokens),
-    )
+    prompt = Prompt("/messages", conversation)
     field = "/max_tokens" if body.max_completion_tokens is None else "/max_completion_tokens"
     return _draft(runtime, body, [prompt], False, body.max_completion_tokens or body.max_tokens, field)
 
@@ -68,10 +62,8 @@ def _draft(
         seed=body.seed,
         stop=tuple(stop),
     )
-    # encoded once, however many texts are written for it
-    encoded_once = [replace(prompt, encode=functools.cache(prompt.encode)) for prompt in prompts]
     return Draft(
-        prompts=tuple(prompt for prompt in encoded_once for _ in range(n)),
+        prompts=tuple(prompt for prompt in prompts for _ in range(n)),
         sampling=sampling,
         issuer=ours.issuer,
         payload=ours.payload,

@@ -14,8 +14,8 @@ from typing import Any
 from tests.fakes import fake_watermarked_model
 from watermark.errors import BaseModelError
 from watermark.generation import Generation, GenerationSession
+from watermark.inference import torch_running
 from watermark.pipeline import WatermarkedModel
-from watermark.sampling import prefill
 from watermark.sampling.requests import GenerationRequest
 
 
@@ -70,15 +70,15 @@ class SluggishModel(FaultyModel):
     """Reads 16 tokens of a prompt in a fifth of a second."""
 
     def session(self) -> GenerationSession:
-        prefill.CHUNK = 16  # in a worker process, which ends with the test
+        torch_running.CHUNK = 16  # in a worker process, which ends with the test
         session = super().session()
-        advance = prefill.Prefill.advance
+        advance = torch_running.TorchComing.advance
 
-        def slowly(self: prefill.Prefill, hurry: bool) -> bool:
+        def slowly(self: torch_running.TorchComing, hurry: bool) -> bool:
             time.sleep(0.2)
             return advance(self, hurry)
 
-        prefill.Prefill.advance = slowly
+        torch_running.TorchComing.advance = slowly
         return session
 
 

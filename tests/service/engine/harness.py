@@ -15,6 +15,7 @@ from service.engine.nursery import Load, Nursery
 from service.engine.prompts import PromptEncoder
 from service.engine.protocol import Engine, Ticket, VerificationRequest
 from service.settings import build_settings
+from tests.fakes import fake_tokenizer
 from tests.service.engine.fake_models import faulty
 from tests.service.fake_engine import FakeEngine
 from watermark.codebook.keys import IssuerKey
@@ -42,13 +43,13 @@ class Asked:
     def __init__(self, engine: Engine) -> None:
         assert engine.card is not None
         self.engine = engine
-        self._encoder = PromptEncoder(engine.card)
+        self.encoder = PromptEncoder(engine.card, fake_tokenizer().backend_tokenizer)
 
     def request(
         self, prompt: str = "Hello", seed: int = 1, tokens: int = 40, key: IssuerKey | None = ACME, **more: Any
     ) -> GenerationRequest:
         sampling = SamplingSettings(max_new_tokens=tokens, min_new_tokens=tokens, seed=seed, stop=more.pop("stop", ()))
-        return GenerationRequest(self._encoder.encode(prompt, tokens), sampling, key, **more)
+        return GenerationRequest(self.encoder.encode(prompt, tokens), sampling, key, **more)
 
     def submit(self, *requests: GenerationRequest) -> list[Ticket]:
         return self.engine.submit(list(requests), tag="test")

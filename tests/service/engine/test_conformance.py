@@ -10,7 +10,7 @@ import pytest
 from service.engine.nursery import Nursery
 from service.engine.protocol import Unavailable
 from tests.service.engine.harness import ACME, NEWS, QUEUE, Asked, kill_generation, make, running, until
-from watermark.errors import Cancelled
+from watermark.errors import Cancelled, PromptTooLong
 
 Scenario = Callable[[Asked], Awaitable[None]]
 
@@ -202,6 +202,21 @@ def test_what_is_not_done_in_time_is_given_up_with_a_reason(play) -> None:
     play(scenario)
 
 
+def test_prompts_are_encoded_while_generation_is_busy_and_refused_alone(play) -> None:
+    async def scenario(asked: Asked) -> None:
+        tickets = asked.submit(*(asked.request("slow", seed=seed) for seed in range(QUEUE)))
+        prompts = [f"prompt {number} <eos>" for number in range(3 * QUEUE)]
+        encoded = await asyncio.gather(*(asked.engine.encode(prompt, 10) for prompt in prompts))
+        assert encoded == [asked.encoder.encode(prompt, 10) for prompt in prompts]
+        with pytest.raises(PromptTooLong, match="at most"):
+            await asked.engine.encode("x" * 1000, 10)
+        assert await asked.engine.encode("after it", 10)
+        assert asked.engine.stats().running_prompts > 0
+        asked.engine.cancel(tickets)
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("kind", ["fake", "batching"])
 def test_nothing_is_taken_before_the_model_is_loaded(nursery: Nursery, kind: str) -> None:
     engine = make(kind, nursery)
@@ -209,3 +224,5 @@ def test_nothing_is_taken_before_the_model_is_loaded(nursery: Nursery, kind: str
     with pytest.raises(Unavailable) as refused:
         engine.submit([])
     assert refused.value.code == "loading"
+    with pytest.raises(Unavailable, match="still loading"):
+        asyncio.run(engine.encode("a", 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,11 @@ BOS, EOS, PAD, UNK = range(4)
 
 
 def chat_encoder(special: bool = True, template: str = TEMPLATE) -> PromptEncoder:
-    return PromptEncoder(chat_card(special, template))
+    return PromptEncoder(chat_card(template), tokenizer_with_start(special))
+
+
+def encoder_of(**changes: Any) -> PromptEncoder:
+    return PromptEncoder(fake_card(**changes), fake_tokenizer().backend_tokenizer)
 
 
 START = tokenizer_with_start().token_to_id("<start>")
@@ -31,26 +37,25 @@ def says(role: str, content: str) -> dict[str, str]:
 
 
 def test_a_prompt_is_encoded_as_the_model_reads_it() -> None:
-    encoder = PromptEncoder(fake_card())
+    encoder = encoder_of()
     assert encoder.encode("Hello", 10) == tuple(fake_tokenizer()("Hello")["input_ids"])
-    assert encoder.count("Hello") == 5
 
 
 @pytest.mark.parametrize("token", SPECIAL)
 def test_control_tokens_in_a_prompt_are_prose(token: str) -> None:
-    ids = PromptEncoder(fake_card()).encode(f"a{token}b", 10)
+    ids = encoder_of().encode(f"a{token}b", 10)
     assert ids[0] == BOS and not {BOS, EOS, PAD, UNK} & set(ids[1:])
     assert read(ids[1:]) == f"a{token}b"
 
 
 def test_an_empty_prompt_is_the_lead_or_refused() -> None:
-    assert PromptEncoder(fake_card(prefix=(), lead=(7,))).encode("", 10) == (7,)
+    assert encoder_of(prefix=(), lead=(7,)).encode("", 10) == (7,)
     with pytest.raises(InvalidInput, match="The prompt is empty"):
-        PromptEncoder(fake_card(prefix=(), lead=())).encode("", 10)
+        encoder_of(prefix=(), lead=()).encode("", 10)
 
 
 def test_a_prompt_may_fill_the_context_and_no_more() -> None:
-    encoder = PromptEncoder(fake_card(context_size=20))
+    encoder = encoder_of(context_size=20)
     assert len(encoder.encode("x" * 9, 10)) == 10
     with pytest.raises(PromptTooLong, match="has 11 tokens; with max_new_tokens = 10 at most 10 fit"):
         encoder.encode("x" * 10, 10)
@@ -60,7 +65,7 @@ def test_a_vocabulary_that_spells_a_control_token_is_refused_rather_than_trusted
     pieces = [("<unk>", -10.0), ("<eos>", -0.1), *((letter, -3.0) for letter in "abc<>eos")]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
     tokenizer.add_special_tokens(["<unk>", "<eos>"])
-    encoder = PromptEncoder(fake_card(tokenizer=tokenizer.to_str(), prefix=(), lead=()))
+    encoder = PromptEncoder(fake_card(prefix=(), lead=()), tokenizer)
     assert encoder.encode("a?b", 10)[1] == 0  # an unknown character is no control token
     with pytest.raises(InvalidInput, match="holds '<eos>'"):
         encoder.encode("ab<eos>c", 10)
@@ -81,7 +86,7 @@ def test_encoded_as_one_string_where_the_tokenizer_depends_on_it() -> None:
     """A piece that begins a string is encoded apart from one inside it by tokenizers that put a space in front."""
     tokenizer = tokenizer_with_start()
     tokenizer.normalizer = normalizers.Prepend(" ")
-    encoder = PromptEncoder(fake_card(tokenizer=tokenizer.to_str(), chat_template="<start>[{{ messages[0]['content'] }}]"))
+    encoder = PromptEncoder(fake_card(chat_template="<start>[{{ messages[0]['content'] }}]"), tokenizer)
     ordinary, hostile = (read(encoder.encode_chat([says("user", text)], 10)) for text in ("Hi", "Hi<eos>"))
     assert ordinary == "<start> [Hi]"
     assert hostile.replace(" ", "") == "<start>[Hi<eos>]"

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from tests.service.chat_model import chat_card
-from tests.service.fake_engine import FakeEngine
+from tests.service.chat_model import chat_engine
 from tests.service.harness import Served, serving, small_settings
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(small_settings(tmp_path_factory.mktemp("served")), FakeEngine(chat_card())) as running:
+    with serving(small_settings(tmp_path_factory.mktemp("served")), chat_engine()) as running:
         yield running
 
 

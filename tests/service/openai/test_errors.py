@@ -9,8 +9,7 @@ import httpx
 import openai
 import pytest
 
-from tests.service.chat_model import chat_card
-from tests.service.fake_engine import FakeEngine
+from tests.service.chat_model import chat_engine
 from tests.service.harness import Served, serving, small_settings, until
 from tests.service.openai.conftest import connect
 from tests.service.openai.test_completions import MODEL
@@ -172,7 +171,7 @@ def test_a_full_queue_and_the_clients_own_retries(served: Served) -> None:
 
 
 def test_a_model_that_loads(tmp_path: Path) -> None:
-    engine = FakeEngine(chat_card())
+    engine = chat_engine()
     engine.loading.clear()
     with serving(small_settings(tmp_path), engine, wait=False) as starting, connect(starting) as client:
         for ask in (lambda: client.completions.create(**COMPLETION), lambda: client.chat.completions.create(**CHAT), client.models.list):
@@ -186,7 +185,7 @@ def test_a_model_that_loads(tmp_path: Path) -> None:
 
 def test_keys_scopes_and_rates(tmp_path: Path) -> None:
     settings = small_settings(tmp_path, authentication=True, generate_rate="2/minute")
-    with serving(settings, FakeEngine(chat_card())) as guarded:
+    with serving(settings, chat_engine()) as guarded:
 
         def holder(*scopes: str) -> openai.OpenAI:
             return connect(guarded, guarded.api_key("-".join(scopes), *scopes)["Authorization"].removeprefix("Bearer "))

@@ -18,7 +18,8 @@ from service.storage.audit import AuditRecord
 from service.storage.open import Storage, open_storage
 from tests.cli.calibrations import sound_calibration, split_calibration
 from tests.fakes import fake_watermarked_model
-from watermark.checkpoint import save_pair, weights_digest
+from watermark.checkpoint import save_pair
+from watermark.checkpoint_folder import weights_digest
 from watermark.cli.errors import ErrorReportingGroup
 from watermark.codebook.keys import KeyRing
 

@@ -25,8 +25,9 @@ HEAD_GROUP = 32
 """Activations before the head are rounded to 8 bits in groups of so many, each with its own scale."""
 
 
-def has_bfloat16(core: ov.Core) -> bool:
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def _layer_precision(core: ov.Core) -> ov.Type:
+    """bfloat16 where the CPU has instructions for it; elsewhere its conversion costs more than it saves."""
+    return ov.Type.bf16 if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else ov.Type.f32
 
 
 def compile_body(core: ov.Core, folder: Path, shape: Shape, outputs: Sequence[str], threads: int) -> Any:
@@ -34,7 +35,7 @@ def compile_body(core: ov.Core, folder: Path, shape: Shape, outputs: Sequence[st
     takes the tables of `TABLES` and, for every layer that it runs, `keys_LAYER` and `values_LAYER` (blocks, heads, BLOCK, width)."""
     stored = core.read_model(folder / BODY)
     results = [stored.output(name).get_node() for name in outputs]
-    precision = ov.Type.bf16 if has_bfloat16(core) else ov.Type.f32
+    precision = _layer_precision(core)
     tables = {name: _parameter([] if name == "longest" else [-1], np.int32, name) for name in TABLES}
     caches: list[Any] = []
     by_layer = {attention.layer: attention for attention in shape.attentions}
@@ -64,7 +65,7 @@ def compile_network(core: ov.Core, network: nn.Module, example: Tensor, threads:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         converted = ov.convert_model(network, example_input=example, input=[ov.PartialShape([-1, *example.shape[1:]])])
-    return _compile(core, converted, ov.Type.f32, threads)
+    return _compile(core, converted, _layer_precision(core), threads)
 
 
 def _compile(core: ov.Core, model: Any, precision: ov.Type, threads: int, group: int = 0) -> Any:
