@@ -53,6 +53,7 @@ from watermark.codebook.keys import IssuerKey
 from watermark.evaluation.generation import WorkFolder, text_seed
 from watermark.evaluation.quality import likelihoods
 from watermark.evaluation.records import Prompt, draw_prompts, file_digest, last_tokens, read_prompts
+from watermark.inference.torch_lm import TorchLM
 from watermark.pair import build_pair
 from watermark.pipeline import FALSE_POSITIVE_RATE, WatermarkedModel
 from watermark.statistics.intervals import clopper_pearson
@@ -323,7 +324,8 @@ class Run:
         chosen = texts[:PERPLEXITY_TEXTS]
         prompts = [self.writer.prompt_ids(text.number) for text in chosen]
         _progress(f"measuring perplexity of {chosen[0].collection}", 0, len(chosen))
-        found = likelihoods(load_torch_model(self.model.lm.name), prompts, [text.ids for text in chosen], batch_size=4)
+        judge = self.model.lm if isinstance(self.model.lm, TorchLM) else load_torch_model(self.model.lm.name)
+        found = likelihoods(judge, prompts, [text.ids for text in chosen], batch_size=4)
         return float(np.exp(sum(sum(f.nlls) for f in found) / sum(len(f.nlls) for f in found)))
 
 

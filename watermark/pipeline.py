@@ -109,7 +109,8 @@ class WatermarkedModel:
 
         `on_batch` is called between the pieces that texts are read in, at most some seconds apart.
         """
-        return read_evidence(self.lm, self.pair.extractor, texts, self.config.query_layers, on_batch)
+        with self.lm.computing():
+            return read_evidence(self.lm, self.pair.extractor, texts, self.config.query_layers, on_batch)
 
     def verdicts(
         self,

@@ -100,6 +100,9 @@ class OpenVinoRunning:
         self._pages = Pages(lm.body(layers))
         self._head = lm.head().create_infer_request()
         self._texts: list[Text] = []
+        self._companion = Text()
+        """Two tokens beside every step. Where all texts have one new token, OpenVINO's attention shares out a text's sum among threads as they
+        come, and its last bits differ from run to run; where one has more, each text's sum is one thread's."""
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> OpenVinoComing:
         return OpenVinoComing(self._lm, self._pages, prompts)
@@ -109,13 +112,17 @@ class OpenVinoRunning:
 
     def remove(self, place: int) -> None:
         self._pages.free(_take(self._texts, place))
+        if not self._texts:
+            self._pages.free(self._companion)
 
     def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        pieces, embeddings = [(text, 1) for text in self._texts], self._lm.rows(tokens.numpy())
-        final, *states = self._pages.read(pieces, embeddings, ["final", *self._states], keep=np.arange(len(pieces)))
+        self._companion.length, rows = 0, len(self._texts)
+        pieces = [*((text, 1) for text in self._texts), (self._companion, 2)]
+        embeddings = self._lm.rows(np.append(tokens.numpy(), [0, 0]))
+        final, *states = self._pages.read(pieces, embeddings, ["final", *self._states], keep=np.arange(rows))
         self._head.infer({"states": final[0]}, share_inputs=True)
         logits = torch.from_numpy(self._head.get_output_tensor().data)
-        return logits, torch.from_numpy(np.stack(states, axis=1))
+        return logits, torch.from_numpy(np.stack([layer[:rows] for layer in states], axis=1))
 
 
 class OpenVinoComing:
