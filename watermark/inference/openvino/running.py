@@ -101,8 +101,8 @@ class OpenVinoRunning:
         self._head = lm.head().create_infer_request()
         self._texts: list[Text] = []
         self._companion = Text()
-        """Two tokens beside every step. Where all texts have one new token, OpenVINO's attention shares out a text's sum among threads as they
-        come, and its last bits differ from run to run; where one has more, each text's sum is one thread's."""
+        """Two tokens beside every step. Where all texts have one new token, OpenVINO's attention shares a text's sum out among threads as
+        they come, and its last bits differ from run to run; where one text has more, each text's sum is one thread's."""
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> OpenVinoComing:
         return OpenVinoComing(self._lm, self._pages, prompts)
