@@ -63,9 +63,9 @@ class EagerEmbedder(Embedder):
         self.log_gain, self.push = pair.embedder.log_gain, push
 
     def forward(
-        self, states: Tensor, candidates: Tensor, probs: Tensor, conditioning: Conditioning, memory: ContextMemory
+        self, attention: Tensor, candidates: Tensor, probs: Tensor, conditioning: Conditioning, memory: ContextMemory
     ) -> tuple[Tensor, Tensor]:
-        reweighted, marked = super().forward(states, candidates, probs, conditioning, memory)
+        reweighted, marked = super().forward(attention, candidates, probs, conditioning, memory)
         pushed = probs * (reweighted / probs.clamp(min=1e-30)) ** self.push
         return pushed / pushed.sum(dim=-1, keepdim=True), marked
 
@@ -74,7 +74,7 @@ class CodesEmbedder(EagerEmbedder):
     """Without the weights: each candidate gains by how its code agrees with the estimated signs, whatever the context."""
 
     def forward(
-        self, states: Tensor, candidates: Tensor, probs: Tensor, conditioning: Conditioning, memory: ContextMemory
+        self, attention: Tensor, candidates: Tensor, probs: Tensor, conditioning: Conditioning, memory: ContextMemory
     ) -> tuple[Tensor, Tensor]:
         signs = torch.nn.functional.normalize(conditioning.signs, dim=-1)
         agreement = torch.einsum("bkn,bn->bk", self.codes(candidates), signs)  # mean 0 and deviation 1 over tokens

@@ -89,8 +89,9 @@ class FrozenLM(ABC):
         are tensors that begin with the same rows. `example` is such a tensor with two rows; weights are read at the first call."""
 
     @abstractmethod
-    def running(self, layers: tuple[int, ...]) -> RunningModel:
-        """A batch of texts that go on token by token, with the hidden states at `layers`. Raises BaseModelError."""
+    def running(self, layers: tuple[int, ...], network: nn.Module | None = None) -> RunningModel:
+        """A batch of texts that go on token by token; with every token, what `network` makes of the hidden states (rows, layers, hidden)
+        at `layers`. Its weights are read at the first call. Raises BaseModelError."""
 
     def tokenize(self, text: str) -> Tokens:
         """Token ids with their characters. A special token spelled out in the text ("<eos>") is read as the characters it is made of:

@@ -53,7 +53,7 @@ def test_a_token_drawn_before_in_a_similar_context_keeps_its_probability(step):
     run(step)
     step["memory"].record(torch.tensor([10]))
     near = step["states"] + 0.15 * torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(1))
-    fresh, _ = run(step, states=near, memory=ContextMemory(1, 4, step["memory"].seen.shape[1]))
+    fresh, _ = run(step, states=near, memory=ContextMemory(1, 4, step["memory"].seen.shape[2]))
     again, marked = run(step, states=near)
     if not bool(marked):
         pytest.fail("the two contexts must be similar and not the same")
@@ -72,7 +72,7 @@ def test_a_token_drawn_before_in_a_similar_context_keeps_its_probability(step):
 
 @torch.inference_mode()
 def test_where_every_candidate_was_drawn_before_nothing_changes(step):
-    memory, embedder = ContextMemory(1, 8, step["memory"].seen.shape[1]), copy.copy(step["embedder"])
+    memory, embedder = ContextMemory(1, 8, step["memory"].seen.shape[2]), copy.copy(step["embedder"])
     embedder.token_threshold = 0.3
     near = [step["states"] + 0.15 * torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(i)) for i in range(5)]
     for states, token in zip(near, (3, 10, 20, 30), strict=False):
@@ -84,7 +84,7 @@ def test_where_every_candidate_was_drawn_before_nothing_changes(step):
 
 @torch.inference_mode()
 def test_strength_scales_the_scores(step):
-    n = step["memory"].seen.shape[1]
+    n = step["memory"].seen.shape[2]
     moved = []
     for strength in (0.0, 0.25, 1.0):
         conditioning = Conditioning(step["conditioning"].signs, torch.tensor([strength]))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from tests.fakes import fake_config
 from tests.test_base_model import FAMILIES, tiny
@@ -42,11 +43,12 @@ def test_states_and_logits_are_the_models(converted, family):
     states, wanted = fast.read_states(sequences, LAYERS), lm.read_states(sequences, LAYERS)
     assert states.shape == (60, 3, lm.hidden_size)
     assert float(torch.cosine_similarity(states, wanted, dim=-1).min()) > 0.999  # bfloat16 has 8 bits
-    logits, last = started(fast.running(LAYERS), sequences).step(torch.tensor([s[-1] for s in sequences]))
+    logits, last = started(fast.running(LAYERS, nn.Identity()), sequences).step(torch.tensor([s[-1] for s in sequences]))
     for row, sequence in enumerate(sequences):
         full = lm.model(input_ids=torch.tensor([sequence])).logits[0, -1]
         assert float((torch.log_softmax(logits[row], -1) - torch.log_softmax(full, -1)).abs().max()) < 0.05
     at = torch.tensor([55, 58, 59])
+    assert last is not None
     assert float(torch.cosine_similarity(last, wanted[at], dim=-1).min()) > 0.999
     assert torch.allclose(fast.embed(torch.tensor([[3, 9]])), lm.embed(torch.tensor([[3, 9]])), atol=1e-3)
 
@@ -68,7 +70,7 @@ def test_texts_that_come_and_go_see_what_the_full_forward_sees(converted, family
     monkeypatch.setattr(paged, "CHUNK_BESIDE", 4)
     monkeypatch.setattr(paged, "BLOCKS", 2)
     lm, fast = converted(family)
-    model, rng, texts, checked = fast.running(LAYERS), random.Random(3), [], 0
+    model, rng, texts, checked = fast.running(LAYERS, nn.Identity()), random.Random(3), [], 0
     waiting: list[tuple] = []
     for _ in range(80):
         if len(texts) < 5 and rng.random() < 0.4:

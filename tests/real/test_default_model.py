@@ -123,14 +123,13 @@ def test_distortion_freeness_on_the_real_model(real_model):
     (The exact sum over all codewords, to 1e-6, is tests/embedding/test_distortion_freeness.py; 2^1024 are out of reach here.)
     """
     lm, pair = real_model.lm, real_model.pair
-    running = lm.running(pair.config.query_layers)
+    running = lm.running(pair.config.query_layers, pair.embedder.contexts)
     ids = lm.tokenize("The weather in the mountains can").ids
     coming = running.begin([ids])
     while not coming.advance(hurry=True):
         pass
     running.join(coming)
-    logits, states = running.step(torch.tensor(ids[-1:]))
-    attention = pair.embedder.contexts(states)
+    logits, attention = running.step(torch.tensor(ids[-1:]))
     sampling = SamplingSettings(temperature=1.0, top_k=64, top_p=0.95)
     candidates, probs = select_candidates(logits, BatchSettings.stack([sampling], lm.vocab_size, lm.device))
     generator = torch.Generator().manual_seed(0)
@@ -148,6 +147,8 @@ def test_distortion_freeness_on_the_real_model(real_model):
     count = len(codewords)
     mean = sums / count
     error = ((squares / count - mean**2) / count).clamp(min=0).sqrt()
-    z = ((mean - probs[0].double()) / error.clamp(min=1e-9))[probs[0] > 1e-4]
+    # A rarer candidate can gain several hundredfold, so rarely that its mean over so many codewords is not yet normal.
+    z = ((mean - probs[0].double()) / error.clamp(min=1e-9))[probs[0] > 1e-2]
+    assert len(z) > 5
     assert float(z.abs().max()) < 4.5, float(z.abs().max())
     assert float(error.max()) < 0.01

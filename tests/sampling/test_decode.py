@@ -35,13 +35,15 @@ class Recording(RunningBatch):
         super().__init__(*args)
         self.seen: dict[Row, list[tuple[torch.Tensor, torch.Tensor]]] = {}
 
+        lm, embedder, layers = args
+        self._model = lm.running(layers, torch.nn.Identity())
         step = self._model.step
 
         def recording(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             logits, states = step(tokens)
             for place, each in enumerate(self.rows):
                 self.seen.setdefault(each, []).append((logits[place].clone(), states[place]))
-            return logits, states
+            return logits, embedder.contexts(states)
 
         self._model.step = recording
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -51,12 +52,13 @@ class Embedder(nn.Module):
         exactly as it is if its strength is 0, it has a single candidate, or its context resembles one already marked in this text.
         """
         eligible = (conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
-        marked = memory.check_and_add(attention, eligible, self.repeat_threshold)
         scores = self.scores(attention, conditioning.signs, self.codes(candidates)) * conditioning.strength[:, None, None]
+        marked = memory.check_and_add(attention, eligible, self.repeat_threshold)
         # A token that was drawn in a similar context won there with these very signs, and its rivals lost. Were it favoured again, or
         # they held down again, the text would repeat itself: it keeps its probability, and the others share what is left.
-        kept = memory.drawn_before(candidates, self.token_threshold)
-        others = probs.masked_fill(kept, 0.0)
-        share = others.sum(dim=-1, keepdim=True)
-        reweighted = tournament(others / share.clamp(min=1e-30), scores) * share
-        return torch.where(marked[:, None] & ~kept, reweighted, probs), marked
+        kept = memory.drawn_before(candidates, self.token_threshold).numpy() | ~marked.numpy()[:, None]
+        plain = probs.cpu().numpy()
+        others = np.where(kept, np.float32(0.0), plain)
+        share = others.sum(axis=-1, keepdims=True)
+        reweighted = tournament(others / np.maximum(share, np.float32(1e-30)), scores.cpu().numpy()) * share
+        return torch.from_numpy(np.where(kept, plain, reweighted)).to(probs.device), marked

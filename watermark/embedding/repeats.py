@@ -7,6 +7,7 @@ SynthID-Text; it ends loops of whole sentences), or the attention vectors, which
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 CONTEXT_TOKENS = 2
 BITS = 21
 """Of a token in a context's key: vocabularies of up to two million."""
+KEY = (1 << BITS * CONTEXT_TOKENS) - 1
 WINDOW = 1024
 """Contexts looked back upon while a text is read: bounds the work per token, so that verification stays linear."""
 
@@ -21,79 +23,83 @@ WINDOW = 1024
 class ContextMemory:
     """Contexts marked so far in each text of a batch, and the tokens drawn there. One per running batch; it travels with the call.
 
-    Rows may have come at different times: each counts its own steps.
+    Rows may have come at different times: each counts its own steps. The arrays are numpy's, on any device: a token asks for a dozen
+    operations on few numbers, and each costs a third of what torch takes to start one.
     """
 
-    def __init__(self, batch: int, capacity: int, n: int, device: torch.device | str = "cpu") -> None:
-        self.seen = torch.zeros(batch, n, capacity, device=device)
-        """Attention of the marked contexts as unit vectors, a column each: so the comparison with a new one reads memory in order."""
-        self.marked = torch.zeros(batch, capacity, dtype=torch.bool, device=device)
-        self.keys = torch.zeros(batch, capacity, dtype=torch.long, device=device)
-        """`context_key` of each step."""
-        self.tokens = torch.full((batch, capacity), -1, dtype=torch.long, device=device)
-        self.steps = torch.zeros(batch, dtype=torch.long, device=device)
-        self.likeness = torch.zeros(batch, 0, device=device)
+    def __init__(self, batch: int, capacity: int, n: int) -> None:
+        self._rows = np.arange(batch)
+        self.seen = np.zeros((batch, capacity, n), dtype=np.float32)
+        """Attention of the marked contexts as unit vectors."""
+        self.marked = np.zeros((batch, capacity), dtype=bool)
+        self.keys = np.zeros((batch, capacity), dtype=np.int64)
+        """`context_keys` of each step."""
+        self.tokens = np.full((batch, capacity), -1, dtype=np.int64)
+        self.steps = np.zeros(batch, dtype=np.int64)
+        self.recent = np.zeros(batch, dtype=np.int64)
+        """The key that the next step has once it has `CONTEXT_TOKENS` tokens before it."""
+        self.likeness = np.zeros((batch, 0), dtype=np.float32)
         """(B, steps of the oldest row) cosine of the latest context to each one marked before; 0 where that one was not marked."""
         self._oldest = 0
 
     def check_and_add(self, attention: Tensor, eligible: Tensor, threshold: float) -> Tensor:
         """`attention` (B, rounds, slots), `eligible` (B,) bool → (B,) bool: eligible and no repetition of a context marked before.
 
-        The contexts found new are remembered.
+        The contexts found new are remembered. The result is on the CPU.
         """
-        oldest = self._oldest
+        oldest, rows = self._oldest, self._rows
         if oldest == self.marked.shape[1]:
             self._grow(max(64, oldest // 2))
-        unit = F.normalize(attention.flatten(1), dim=-1)  # (B, n)
-        rows = torch.arange(len(unit), device=unit.device)
-        key = self._context_key(rows)
+        flat = attention.float().cpu().numpy().reshape(len(rows), -1)
+        unit = flat / np.sqrt((flat * flat).sum(axis=1, keepdims=True))
+        key = np.where(self.steps < CONTEXT_TOKENS, -1 - self.steps, self.recent)
         # A row's places beyond its own steps are not marked, so what they hold does not matter.
-        self.likeness = torch.bmm(unit.unsqueeze(1), self.seen[:, :, :oldest]).squeeze(1)
-        same = (self.keys[:, :oldest] == key.unsqueeze(1)) & self.marked[:, :oldest]
-        eligible = eligible & ~((self.likeness > threshold) | same).any(dim=1)
-        self.seen[rows, :, self.steps] = unit * eligible.unsqueeze(-1)
-        self.marked[rows, self.steps] = eligible
+        self.likeness = np.matmul(self.seen[:, :oldest], unit[:, :, None])[:, :, 0]
+        same = (self.keys[:, :oldest] == key[:, None]) & self.marked[:, :oldest]
+        new = eligible.cpu().numpy() & ~((self.likeness > threshold) | same).any(axis=1)
+        self.seen[rows, self.steps] = unit * new[:, None]
+        self.marked[rows, self.steps] = new
         self.keys[rows, self.steps] = key
-        self.steps = self.steps + 1
+        self.steps += 1
         self._oldest += 1
-        return eligible
-
-    def _context_key(self, rows: Tensor) -> Tensor:
-        """(B,): a number that two steps share exactly where the `CONTEXT_TOKENS` tokens before them agree; see `context_keys`."""
-        key = torch.zeros_like(self.steps)
-        for back in range(CONTEXT_TOKENS, 0, -1):
-            key = (key << BITS) | self.tokens[rows, (self.steps - back).clamp(min=0)]
-        return torch.where(self.steps < CONTEXT_TOKENS, -1 - self.steps, key)
+        return torch.from_numpy(new)
 
     def drawn_before(self, candidates: Tensor, threshold: float) -> Tensor:
-        """candidates (B, K) → (B, K) bool: drawn before in a marked context whose likeness to the latest one exceeds `threshold`."""
-        tokens = self.tokens[:, : self.likeness.shape[1]].masked_fill(self.likeness <= threshold, -1)
-        return (candidates.unsqueeze(-1) == tokens.unsqueeze(1)).any(dim=-1)
+        """candidates (B, K) → (B, K) bool, on the CPU: drawn before in a marked context whose likeness to the latest one exceeds
+        `threshold`."""
+        alike = self.likeness > threshold
+        steps = np.flatnonzero(alike.any(axis=0))  # few, mostly
+        tokens = np.where(alike[:, steps], self.tokens[:, steps], -1)
+        return torch.from_numpy((candidates.cpu().numpy()[:, :, None] == tokens[:, None, :]).any(axis=2))
 
     def record(self, tokens: Tensor) -> None:
         """The tokens (B,) drawn after the latest contexts."""
-        self.tokens[torch.arange(len(tokens), device=tokens.device), self.steps - 1] = tokens
+        drawn = tokens.cpu().numpy()
+        self.tokens[self._rows, self.steps - 1] = drawn
+        self.recent = ((self.recent << BITS) | drawn) & KEY
 
     def append(self, rows: int) -> None:
         """New texts, of which nothing is remembered yet."""
-        for name, empty in (("seen", 0.0), ("marked", False), ("keys", 0), ("tokens", -1), ("steps", 0)):
+        for name, empty in (("seen", 0.0), ("marked", False), ("keys", 0), ("tokens", -1), ("steps", 0), ("recent", 0)):
             values = getattr(self, name)
-            setattr(self, name, torch.cat([values, values.new_full((rows, *values.shape[1:]), empty)]))
+            setattr(self, name, np.concatenate([values, np.full((rows, *values.shape[1:]), empty, dtype=values.dtype)]))
+        self._rows = np.arange(len(self.steps))
 
     def remove(self, row: int) -> None:
         """Forget a text; the last one takes its place."""
         last = len(self.steps) - 1
-        for name in ("seen", "marked", "keys", "tokens", "steps"):
+        for name in ("seen", "marked", "keys", "tokens", "steps", "recent"):
             values = getattr(self, name)
-            values[row] = values[last].clone()
+            values[row] = values[last]
             setattr(self, name, values[:last])
+        self._rows = np.arange(last)
         self._oldest = int(self.steps.max()) if last else 0
 
     def _grow(self, more: int) -> None:
-        self.seen = F.pad(self.seen, (0, more))
-        self.marked = F.pad(self.marked, (0, more))
-        self.keys = F.pad(self.keys, (0, more))
-        self.tokens = F.pad(self.tokens, (0, more), value=-1)
+        for name, empty in (("seen", 0.0), ("marked", False), ("keys", 0), ("tokens", -1)):
+            values = getattr(self, name)
+            room = np.full((values.shape[0], more, *values.shape[2:]), empty, dtype=values.dtype)
+            setattr(self, name, np.concatenate([values, room], axis=1))
 
 
 def context_keys(ids: Tensor) -> Tensor:

@@ -7,8 +7,13 @@ initial one. (Two-leaf tournament sampling of SynthID-Text, Dathathri et al., Na
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
 import torch
 from torch import Tensor
+
+Array = TypeVar("Array", Tensor, np.ndarray)
 
 
 def round_scores(attention: Tensor, signs: Tensor, codes: Tensor, sharpness: Tensor | float) -> Tensor:
@@ -23,10 +28,13 @@ def round_scores(attention: Tensor, signs: Tensor, codes: Tensor, sharpness: Ten
     return 0.5 * torch.tanh(sharpness * sums).transpose(-2, -1)
 
 
-def tournament(probs: Tensor, scores: Tensor) -> Tensor:
-    """Reweight `probs` (N, K) by `scores` (N, rounds, K), round after round → (N, K), summing to what `probs` summed to."""
-    total = probs.sum(dim=-1, keepdim=True)
-    for factor in (1.0 + scores).unbind(dim=-2):
-        raised = probs * factor
-        probs = torch.addcmul(raised, probs, raised.sum(dim=-1, keepdim=True) - total, value=-1.0)
-    return probs.clamp(min=0.0)  # |g| <= 1/2 keeps every factor at 0 or above; rounding alone can push one a hair below
+def tournament(probs: Array, scores: Array) -> Array:
+    """Reweight `probs` (N, K), which sum to 1 or are all 0, by `scores` (N, rounds, K), round after round → (N, K), with the same sum.
+
+    For torch, which differentiates it, and for numpy, whose operations on few numbers start sooner.
+    """
+    raised = 1.0 + scores
+    for number in range(scores.shape[1]):
+        mean = (probs[:, None, :] @ scores[:, number, :, None])[:, 0]
+        probs = probs * (raised[:, number] - mean)
+    return probs.clip(min=0.0)  # |g| <= 1/2 keeps every factor at 0 or above; rounding alone can push one a hair below

@@ -41,7 +41,7 @@ class RunningModel(Protocol):
         """Take a text out; the last one takes its place."""
         ...
 
-    def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The latest token (B,) of every text → logits (B, vocabulary) of the next one, and the hidden states (B, layers, hidden) that
-        predict it. The caller may write into the logits."""
+    def step(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The latest token (B,) of every text → logits (B, vocabulary) of the next one, and what the network, if there is one, makes of the
+        hidden states that predict it. The caller may write into both until the next step."""
         ...

@@ -68,8 +68,8 @@ class TorchLM(FrozenLM):
     def compiled(self, network: nn.Module, example: Tensor) -> nn.Module:
         return network
 
-    def running(self, layers: tuple[int, ...]) -> TorchRunning:
-        return TorchRunning(self, layers)
+    def running(self, layers: tuple[int, ...], network: nn.Module | None = None) -> TorchRunning:
+        return TorchRunning(self, layers, network)
 
     def trunk(self, depth: int) -> nn.Module:
         """The embedding and the first `depth` decoder layers, sharing all weights with the model, without the final norm.

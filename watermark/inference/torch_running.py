@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from watermark.inference.running import CHUNK, CHUNK_BESIDE
 from watermark.inference.torch_cache import RunningCache
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class TorchRunning:
     """See `RunningModel`."""
 
-    def __init__(self, lm: TorchLM, layers: tuple[int, ...]) -> None:
-        self.lm, self.layers = lm, layers
+    def __init__(self, lm: TorchLM, layers: tuple[int, ...], network: nn.Module | None) -> None:
+        self.lm, self.layers, self.network = lm, layers, network
         self._cache = self._empty()
 
     def _empty(self) -> RunningCache:
@@ -38,7 +38,7 @@ class TorchRunning:
     def remove(self, place: int) -> None:
         self._cache.remove(place)
 
-    def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         one = [1] * len(tokens)
         output = self.lm.model(
             input_ids=tokens.unsqueeze(1),
@@ -46,11 +46,14 @@ class TorchRunning:
             position_ids=torch.tensor(self._cache.lengths, device=self.lm.device).unsqueeze(1),
             past_key_values=self._cache,
             use_cache=True,
-            output_hidden_states=list(self.layers),
+            output_hidden_states=list(self.layers) if self.network else False,
             logits_to_keep=1,
         )
         self._cache.advance(one)
-        return output.logits[:, -1].float(), torch.stack([output.hidden_states[layer][:, -1] for layer in self.layers], dim=1)
+        logits = output.logits[:, -1].float()
+        if self.network is None:
+            return logits, None
+        return logits, self.network(torch.stack([output.hidden_states[layer][:, -1] for layer in self.layers], dim=1))
 
 
 class TorchComing:

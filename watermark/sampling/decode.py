@@ -57,7 +57,7 @@ class RunningBatch:
     def __init__(self, lm: FrozenLM, embedder: Embedder | None, layers: tuple[int, ...]) -> None:
         self.lm, self.embedder = lm, embedder
         self.rows: list[Row] = []
-        self._model = lm.running(layers)
+        self._model = lm.running(layers, embedder.contexts if embedder else None)
         self._coming: list[_Prefill] = []
         self._memory: ContextMemory | None = None
         self._static: _Static | None = None
@@ -111,16 +111,15 @@ class RunningBatch:
 
     def _write(self) -> None:
         static = self._static = self._static or _Static.stack(self.rows, self.lm)
-        logits, states = self._model.step(static.inputs)
+        logits, attention = self._model.step(static.inputs)
         early = static.steps < static.at_least
         if len(self._end_ids) and bool(early.any()):
             logits[:, self._end_ids] = logits[:, self._end_ids].masked_fill(early.unsqueeze(1), -torch.inf)
         ids, probs = select_candidates(logits, static.settings)
         marked = torch.zeros(len(self.rows), dtype=torch.bool)
-        if self.embedder and static.conditioning:
+        if self.embedder and attention is not None and static.conditioning:
             if self._memory is None:
-                self._memory = ContextMemory(len(self.rows), CAPACITY, static.conditioning.signs.shape[1], self.lm.device)
-            attention = self.embedder.contexts(states)
+                self._memory = ContextMemory(len(self.rows), CAPACITY, static.conditioning.signs.shape[1])
             probs, marked = self.embedder(attention, ids, probs, static.conditioning, self._memory)
         uniforms = static.uniforms.gather(1, static.steps.unsqueeze(1)).squeeze(1)
         token = ids.gather(1, draw(probs, uniforms).unsqueeze(1)).squeeze(1)

@@ -2,7 +2,7 @@
 
 The model is traced by its own `forward`, so any architecture converts whose attention goes through transformers' attention interface.
 Attention itself becomes OpenVINO's paged attention, which lets every text of a batch have a length of its own; that operation cannot be
-stored in a file, so the stored graph has a stand-in that `graph.read_body` replaces.
+stored in a file, so the stored graph has a stand-in that `graph` replaces.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from watermark.errors import NotConvertible
-from watermark.inference.openvino.files import BODY, EMBEDDING, FORMAT, HEAD, SHAPE, STAND_IN, Attention, Shape
+from watermark.inference.openvino.files import EMBEDDING, FORMAT, HEAD, READING, SHAPE, STAND_IN, WRITING, Attention, Shape
 from watermark.inference.openvino.graph import Model
 from watermark.inference.torch_lm import TorchLM
 
@@ -32,8 +32,9 @@ UNSUPPORTED = ("softcap", "s_aux", "position_bias", "cache_position_bias")
 def convert(lm: TorchLM, folder: Path) -> None:
     """Write the files of `lm` into `folder`. Raises NotConvertible for an architecture that OpenVINO's paged attention cannot run.
 
-    Linear layers are stored in float16 (run in bfloat16 where the CPU has it) and the output head, which is most of the work of a step,
-    in 8-bit integers with a scale for each token.
+    Texts are read with layers in float16 (run in bfloat16 where the CPU has it): many tokens at once are work for its arithmetic units,
+    which 8 bits hardly ease. They are written, a token at a time, with all linear layers in 8-bit integers, a scale for each output: there
+    the time goes into reading the weights.
     """
     model, attentions = _traced(lm)
     gathers = [n for n in _of_type(model, "Gather") if _constant_shape(n, 0) == (lm.vocab_size, lm.hidden_size)]
@@ -132,12 +133,8 @@ def _write_head(model: Any, head: Any, lm: TorchLM, folder: Path) -> None:
     """From the last hidden states to the logits, with whatever the architecture does after the product (caps, scales)."""
     states = ops.parameter([-1, lm.hidden_size], np.float32, name="states")
     flat = ops.unsqueeze(states, _ints(0))
-    weight = _constant(head, 1).data.astype(np.float32)
-    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / 127, np.finfo(np.float32).tiny)
-    integers = np.rint(weight / scale).astype(np.int8)
-    dequantised = ops.multiply(ops.convert(ops.constant(integers), np.float32), ops.constant(scale))
     head.input(0).replace_source_output(flat.output(0))
-    head.input(1).replace_source_output(dequantised.output(0))
+    _round_weight(head)
     ov.save_model(Model([model.outputs[0].get_node().input_value(0)], [states], "head"), folder / HEAD, compress_to_fp16=False)
 
 
@@ -158,7 +155,21 @@ def _write_body(model: Any, gather: Any, before_head: Any, lm: TorchLM, folder: 
         results[-1].set_friendly_name(name)
         results[-1].output(0).get_tensor().set_names({name})
     body = Model(results, [embeddings, parameters["positions"], parameters["keep"]], "body")
-    ov.save_model(body, folder / BODY, compress_to_fp16=True)
+    ov.save_model(body, folder / READING, compress_to_fp16=True)
+    for product in _of_type(body, "MatMul"):
+        if len(_constant_shape(product, 1) or ()) == 2:
+            _round_weight(product)
+    ov.save_model(body, folder / WRITING, compress_to_fp16=False)
+
+
+def _round_weight(product: Any) -> None:
+    """The constant (outputs, inputs) of a matrix product becomes 8-bit integers times a scale for each output."""
+    weight = _constant(product, 1).data.astype(np.float32)
+    by_rows = product.get_attributes()["transpose_b"]
+    scale = np.maximum(np.abs(weight).max(axis=1 if by_rows else 0, keepdims=True) / 127, np.finfo(np.float32).tiny)
+    integers = np.rint(weight / scale).astype(np.int8)
+    dequantised = ops.multiply(ops.convert(ops.constant(integers), np.float32), ops.constant(scale))
+    product.input(1).replace_source_output(dequantised.output(0))
 
 
 def _of_type(model: Any, name: str) -> list[Any]:

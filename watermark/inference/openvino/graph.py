@@ -14,15 +14,15 @@ from openvino import opset13 as ops
 from openvino.op import _PagedAttentionExtension as PagedAttention  # type: ignore[attr-defined]  # not in the stubs
 from torch import Tensor, nn
 
-from watermark.inference.openvino.files import BODY, HEAD, STAND_IN, Attention, Shape
+from watermark.inference.openvino.files import HEAD, READING, STAND_IN, WRITING, Attention, Shape
 
 Model: Any = ov.Model
 """Its type stubs contradict themselves."""
 BLOCK = 32
 """Tokens in a block of the cache: fixed by OpenVINO's kernel."""
 TABLES = ("past", "begins", "blocks", "block_begins", "longest")
-HEAD_GROUP = 32
-"""Activations before the head are rounded to 8 bits in groups of so many, each with its own scale."""
+GROUP = 32
+"""Where weights are in 8 bits, activations are rounded to 8 bits as well, in groups of so many, each with its own scale."""
 
 
 def _layer_precision(core: ov.Core) -> ov.Type:
@@ -30,11 +30,40 @@ def _layer_precision(core: ov.Core) -> ov.Type:
     return ov.Type.bf16 if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else ov.Type.f32
 
 
-def compile_body(core: ov.Core, folder: Path, shape: Shape, outputs: Sequence[str], threads: int) -> Any:
-    """The graph up to `outputs` ("final", "state_0" …) with paged attention. Beside `embeddings`, `positions` and, for "final", `keep`, it
-    takes the tables of `TABLES` and, for every layer that it runs, `keys_LAYER` and `values_LAYER` (blocks, heads, BLOCK, width)."""
-    stored = core.read_model(folder / BODY)
+def compile_reading(core: ov.Core, folder: Path, shape: Shape, outputs: Sequence[str], threads: int) -> Any:
+    """The graph up to `outputs` ("state_0" …: (tokens, hidden) after so many layers), with paged attention. Beside `embeddings` and
+    `positions` it takes the tables of `TABLES` and, for every layer that it runs, `keys_LAYER` and `values_LAYER` (blocks, heads, BLOCK,
+    width)."""
+    stored = core.read_model(folder / READING)
     results = [stored.output(name).get_node() for name in outputs]
+    return _compile(core, _paged(core, stored, results, shape), _layer_precision(core), threads)
+
+
+def compile_writing(core: ov.Core, folder: Path, shape: Shape, layers: Sequence[int], network: nn.Module | None, threads: int) -> Any:
+    """The graph up to what the head reads: at the places of `keep`, another input, "final" (1, kept, hidden) and, with a network,
+    "network": what it makes of the states (kept, layers, hidden) there."""
+    stored = core.read_model(folder / WRITING)
+    results = [stored.output("final").get_node()]
+    if network:
+        states = [stored.output(f"state_{layer}").get_node().input_value(0) for layer in layers]
+        keep = next(p for p in stored.get_parameters() if p.get_friendly_name() == "keep")
+        rows = [ops.unsqueeze(ops.gather(state, keep, np.int64(0)), np.int64(1)) for state in states]
+        results.append(_with_network(network, ops.concat(rows, 1), (len(layers), shape.hidden_size)))
+    return _compile(core, _paged(core, stored, results, shape), _layer_precision(core), threads, group=GROUP)
+
+
+def _with_network(network: nn.Module, states: Any, shape: tuple[int, int]) -> Any:
+    """The node of the result "network"."""
+    converted = _converted(network, torch.zeros(2, *shape))
+    for target in list(converted.get_parameters()[0].output(0).get_target_inputs()):
+        target.replace_source_output(states.output(0))
+    result = ops.result(converted.get_results()[0].input_value(0))
+    result.output(0).get_tensor().set_names({"network"})
+    return result
+
+
+def _paged(core: ov.Core, stored: Any, results: Sequence[Any], shape: Shape) -> Any:
+    """The part of the stored graph that leads to `results`, its stand-ins replaced by paged attention."""
     precision = _layer_precision(core)
     tables = {name: _parameter([] if name == "longest" else [-1], np.int32, name) for name in TABLES}
     caches: list[Any] = []
@@ -51,21 +80,25 @@ def compile_body(core: ov.Core, folder: Path, shape: Shape, outputs: Sequence[st
             (cut,) = [each.get_node() for each in node.output(0).get_target_inputs()]
             for target in list(cut.output(0).get_target_inputs()):
                 target.replace_source_output(attended.output(0))
-    used = [p for p in stored.get_parameters() if p.get_friendly_name() != "keep" or "final" in outputs]
-    return _compile(core, Model(results, [*used, *tables.values(), *caches], "body"), precision, threads)
+    kept = any(result.output(0).get_any_name() == "final" for result in results)
+    used = [p for p in stored.get_parameters() if kept or p.get_friendly_name() != "keep"]
+    return Model(results, [*used, *tables.values(), *caches], "body")
 
 
 def compile_head(core: ov.Core, folder: Path, threads: int) -> Any:
     """Hidden states (rows, hidden) → logits (rows, vocabulary)."""
-    return _compile(core, core.read_model(folder / HEAD), ov.Type.f32, threads, group=HEAD_GROUP)
+    return _compile(core, core.read_model(folder / HEAD), ov.Type.f32, threads, group=GROUP)
 
 
 def compile_network(core: ov.Core, network: nn.Module, example: Tensor, threads: int) -> Any:
     """A torch module on one tensor whose first dimension is free."""
+    return _compile(core, _converted(network, example), _layer_precision(core), threads)
+
+
+def _converted(network: nn.Module, example: Tensor) -> Any:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        converted = ov.convert_model(network, example_input=example, input=[ov.PartialShape([-1, *example.shape[1:]])])
-    return _compile(core, converted, _layer_precision(core), threads)
+        return ov.convert_model(network, example_input=example, input=[ov.PartialShape([-1, *example.shape[1:]])])
 
 
 def _compile(core: ov.Core, model: Any, precision: ov.Type, threads: int, group: int = 0) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from watermark.base_model import FrozenLM
 from watermark.errors import BaseModelError
 from watermark.inference.openvino.files import EMBEDDING, read_shape
-from watermark.inference.openvino.graph import compile_body, compile_head, compile_network
+from watermark.inference.openvino.graph import compile_head, compile_network, compile_reading, compile_writing
 from watermark.inference.openvino.memory import release_files
 from watermark.inference.openvino.running import OpenVinoRunning, Pages, Text
 
@@ -72,7 +72,7 @@ class OpenVinoLM(FrozenLM):
 
     def read_states(self, sequences: Sequence[Sequence[int]], layers: tuple[int, ...]) -> Tensor:
         outputs = [f"state_{layer}" for layer in layers]
-        trunk = self._once(("trunk", layers), lambda core: Pages(self._body(core, outputs)))
+        trunk = self._once(("trunk", layers), lambda core: Pages(compile_reading(core, self._folder, self._shape, outputs, self._threads)))
         texts = [Text() for _ in sequences]
         ids = np.array([i for sequence in sequences for i in sequence])
         with self._lock:
@@ -95,20 +95,21 @@ class OpenVinoLM(FrozenLM):
 
         return run
 
-    def running(self, layers: tuple[int, ...]) -> OpenVinoRunning:
-        return OpenVinoRunning(self, layers)
+    def running(self, layers: tuple[int, ...], network: nn.Module | None = None) -> OpenVinoRunning:
+        return OpenVinoRunning(self, layers, network)
 
-    def body(self, layers: tuple[int, ...]) -> Any:
-        """The compiled graph up to what the head reads, with the states at `layers`."""
-        outputs = ["final", *(f"state_{layer}" for layer in layers)]
-        return self._once(("body", layers), lambda core: self._body(core, outputs))
+    def body(self, layers: tuple[int, ...], network: nn.Module | None) -> Any:
+        """The compiled graph up to what the head reads, with what `network` makes of the states at `layers`."""
+        layers = layers if network else ()
+
+        def make(core: ov.Core) -> Any:
+            return compile_writing(core, self._folder, self._shape, layers, network, self._threads)
+
+        return self._once(("body", layers, network), make)
 
     def head(self) -> Any:
         """The compiled output head."""
         return self._once("head", lambda core: compile_head(core, self._folder, self._threads))
-
-    def _body(self, core: ov.Core, outputs: list[str]) -> Any:
-        return compile_body(core, self._folder, self._shape, outputs, self._threads)
 
     def _once(self, what: Any, make: Callable[[ov.Core], Any]) -> Any:
         with self._lock:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino as ov
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from watermark.inference.openvino.graph import BLOCK
 from watermark.inference.running import CHUNK, CHUNK_BESIDE
@@ -95,9 +95,9 @@ class Pages:
 class OpenVinoRunning:
     """See `RunningModel`."""
 
-    def __init__(self, lm: OpenVinoLM, layers: tuple[int, ...]) -> None:
-        self._lm, self._states = lm, [f"state_{layer}" for layer in layers]
-        self._pages = Pages(lm.body(layers))
+    def __init__(self, lm: OpenVinoLM, layers: tuple[int, ...], network: nn.Module | None) -> None:
+        self._lm, self._outputs = lm, ["final", *(["network"] if network else [])]
+        self._pages = Pages(lm.body(layers, network))
         self._head = lm.head().create_infer_request()
         self._texts: list[Text] = []
         self._companion = Text()
@@ -115,14 +115,14 @@ class OpenVinoRunning:
         if not self._texts:
             self._pages.free(self._companion)
 
-    def step(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         self._companion.length, rows = 0, len(self._texts)
         pieces = [*((text, 1) for text in self._texts), (self._companion, 2)]
         embeddings = self._lm.rows(np.append(tokens.numpy(), [0, 0]))
-        final, *states = self._pages.read(pieces, embeddings, ["final", *self._states], keep=np.arange(rows))
+        final, *made = self._pages.read(pieces, embeddings, self._outputs, keep=np.arange(rows))
         self._head.infer({"states": final[0]}, share_inputs=True)
         logits = torch.from_numpy(self._head.get_output_tensor().data)
-        return logits, torch.from_numpy(np.stack([layer[:rows] for layer in states], axis=1))
+        return logits, torch.from_numpy(made[0]) if made else None
 
 
 class OpenVinoComing:
