@@ -48,12 +48,12 @@ def cells(shift: float, p_values: bool = True) -> dict[Cell, list[Detection]]:
 
 
 def test_shares_are_taken_at_the_human_threshold() -> None:
-    found = {(c["condition"], c["rate"]): c for c in detection_cells(cells(4.0), (0.01, 0.001))}
+    found = {(c["condition"], c["rate"]): c for c in detection_cells(cells(5.0), (0.01, 0.001))}
     assert found["marked", 0.01]["share"] > 0.9 > 0.1 > found["unmarked", 0.01]["share"]
     assert found["marked", 0.01]["share"] >= found["marked", 0.001]["share"]
     assert found["marked", 0.001]["threshold_range"][0] < found["marked", 0.001]["threshold_range"][1]
     assert found["marked", 0.01]["own_share"] is not None
-    assert detection_cells(cells(4.0, p_values=False), (0.01,))[0]["own_share"] is None
+    assert detection_cells(cells(5.0, p_values=False), (0.01,))[0]["own_share"] is None
 
 
 def test_a_p_value_of_its_own_is_held_against_human_text() -> None:

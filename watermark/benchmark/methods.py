@@ -38,7 +38,7 @@ class Detector(Protocol):
         ...
 
 
-class Method(Protocol):
+class Writer(Protocol):
     name: str
     title: str
     """For tables and plots."""
@@ -48,6 +48,10 @@ class Method(Protocol):
     def write(self, orders: Sequence[Order], sampling: SamplingSettings, *, marked: bool = True) -> list[list[int]]:
         """Token ids of each continuation, exactly `sampling.max_new_tokens` of them. `marked=False` is the same engine without its mark."""
         ...
+
+
+class Method(Writer, Protocol):
+    """A watermark: what it writes, it can detect."""
 
     def detector(self) -> Detector:
         """A new one, which remembers nothing of texts seen before."""

@@ -117,7 +117,11 @@ def _detection(report: dict[str, Any], images: str) -> Iterator[str]:
 
 
 def _unmarked(method: dict[str, Any], rate: float, length: int) -> dict[str, Any]:
-    return next(c for c in method["detection"] if (c["condition"], c["rate"], c["length"]) == ("unmarked", rate, length))
+    return next(cell for cell in method["detection"] if _key(cell) == ("unmarked", "clean", length, rate))
+
+
+def _key(cell: dict[str, Any]) -> tuple[str, str, int, float]:
+    return cell["condition"], cell["attack"], cell["length"], cell["rate"]
 
 
 def _share(cell: dict[str, Any]) -> str:
@@ -131,7 +135,7 @@ def _thresholds(report: dict[str, Any]) -> Iterator[str]:
     yield "## False positives"
     yield (
         "Thresholds are set on human text: at most the stated share of it is above them. A method that publishes a p-value is also held "
-        "to it: the share of human texts that it calls marked at the nominal rate."
+        "to it: the share of human texts, and of clean marked texts, below the nominal rate."
     )
     rows = []
     for method in report["methods"].values():
@@ -139,8 +143,12 @@ def _thresholds(report: dict[str, Any]) -> Iterator[str]:
             own = "none" if cell["own_rate"] is None else f"{cell['own_rate']:.5f} {_interval(cell['own_interval'], 5)}"
             limits = f"{cell['threshold']:.3f} [{cell['range'][0]:.3f}, {cell['range'][1]:.3f}]"
             numbers = [f"{cell['rate']:g}", str(cell["length"]), f"{cell['n']:,}", limits, f"{cell['measured_rate']:.5f}", own]
-            rows.append([method["title"], *numbers])
-    yield _table(["method", "rate", "tokens", "human texts", "threshold [95 %]", "measured rate", "by its own p-value"], rows)
+            clean = next(c["own_share"] for c in method["detection"] if _key(c) == ("marked", "clean", cell["length"], cell["rate"]))
+            rows.append([method["title"], *numbers, "none" if clean is None else f"{clean:.3f}"])
+    yield _table(
+        ["method", "rate", "tokens", "human texts", "threshold [95 %]", "measured rate", "rate of its own p-value", "clean marks it finds"],
+        rows,
+    )
     small = min(cell["n"] for method in report["methods"].values() for cell in method["thresholds"])
     if small * RATES[-1] < 5:
         yield f"With {small:,} human texts a rate of {RATES[-1]:g} is a handful of texts or none: the thresholds there are rough."
@@ -157,10 +165,8 @@ def _payload(report: dict[str, Any]) -> Iterator[str]:
     header = ["method", "bits", "attack", "tokens", "n", "bit accuracy", "whole message stated", "another message stated"]
     yield _table(header, rows)
     titles = ", ".join(report["methods"][name]["title"] for name in peers(report))
-    yield (
-        f"As the verdicts state it; a bit that is not stated counts as half right. None: {titles} carry no message."
-        if titles
-        else ("As the verdicts state it; a bit that is not stated counts as half right.")
+    yield "As the verdicts state it; a bit that is not stated counts as half right." + (
+        f" No message is carried by {titles}." if titles else ""
     )
 
 
@@ -242,6 +248,7 @@ _NOTES = """\
 * The threshold of a length comes from human text of that length as it is. Attacked texts may be shorter or longer than that.
 * Countersign takes turns with several keys and pays for all nonces in its p-value; each peer has the one key that it comes with.
   A single key may by luck suit human text better or worse; the threshold on human text makes up for that.
+* Peers have the settings that their libraries or authors publish, but the sampling of this run, not their own defaults for it.
 * SynthID is detected by its authors' weighted mean of g-values, standardised. Their Bayesian detector has to be trained for every key
   first and was left out; it may detect more.
 * KGW counts every pair of tokens, as transformers does by default."""

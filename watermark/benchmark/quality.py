@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from watermark.base_model import FrozenLM
-from watermark.benchmark.methods import Method, Order
+from watermark.benchmark.methods import Order, Writer
 from watermark.evaluation.generation import Job, Progress, WorkFolder, WrittenText, beginning, text_seed
 from watermark.evaluation.quality import Likelihood, distinct_share, embeddings, likelihoods
 from watermark.evaluation.records import Prompt
@@ -121,7 +121,7 @@ def similarity(
 
 
 def draws(
-    method: Method,
+    method: Writer,
     prompts: Sequence[Prompt],
     shape: tuple[int, int],
     sampling: SamplingSettings,

@@ -15,7 +15,7 @@ from watermark.base_model import FrozenLM
 from watermark.benchmark import payload, quality
 from watermark.benchmark.decoding import write
 from watermark.benchmark.detection import detection_cells, threshold_cells
-from watermark.benchmark.methods import Detector, Method, Order
+from watermark.benchmark.methods import Method, Order, Writer
 from watermark.benchmark.ours import Ours
 from watermark.benchmark.page import page
 from watermark.benchmark.plot import plot_detection, plot_quality
@@ -36,7 +36,7 @@ PASSAGES_FOR_WORDS = 2000
 
 
 class Unmarked:
-    """The model by itself: what every method is compared to."""
+    """The model by itself: what every method is compared to. See `Writer`."""
 
     name, title = UNMARKED, "unmarked"
 
@@ -45,9 +45,6 @@ class Unmarked:
 
     def write(self, orders: Sequence[Order], sampling: SamplingSettings, *, marked: bool = True) -> list[list[int]]:
         return write(self.lm, orders, sampling, None)
-
-    def detector(self) -> Detector:
-        raise NotImplementedError("Unmarked text has no detector.")
 
 
 class Benchmark:
@@ -72,11 +69,11 @@ class Benchmark:
             "top_k": settings.top_k,
         }
 
-    def work(self, method: Method) -> WorkFolder:
+    def work(self, method: Writer) -> WorkFolder:
         """Raises InvalidInput when the folder was filled with other settings."""
         return WorkFolder(self.settings.out / "work" / method.name, {**self.bound, "method": method.settings})
 
-    def texts(self, method: Method) -> list[WrittenText]:
+    def texts(self, method: Writer) -> list[WrittenText]:
         return write_texts(
             method,
             self.prompts,
@@ -95,7 +92,7 @@ class Benchmark:
     def scores(self, method: Method, texts: Mapping[Cell, Sequence[str]]) -> Scores:
         return score(method, texts, self.work(method), self.progress)
 
-    def quality(self, method: Method, marked: Sequence[WrittenText], unmarked: Sequence[WrittenText], plain: Method) -> dict[str, Any]:
+    def quality(self, method: Method, marked: Sequence[WrittenText], unmarked: Sequence[WrittenText], plain: Writer) -> dict[str, Any]:
         """Likelihood, repetition, likeness, variety and time of one method."""
         settings, work = self.settings, self.work(method)
         pair = marked[: settings.scale.quality], unmarked[: settings.scale.quality]
@@ -114,7 +111,7 @@ class Benchmark:
         }
 
     def second_opinion(
-        self, judge: TorchLM, name: str, methods: Sequence[Method], texts: Mapping[str, Sequence[WrittenText]]
+        self, judge: TorchLM, name: str, methods: Sequence[Writer], texts: Mapping[str, Sequence[WrittenText]]
     ) -> dict[str, dict[str, float]]:
         """Perplexity of each method's texts under a model that had no part in writing them."""
         chosen = {key: of_method[: self.settings.scale.quality] for key, of_method in texts.items()}

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from watermark.base_model import FrozenLM
-from watermark.benchmark.methods import Method, Order
+from watermark.benchmark.methods import Order, Writer
 from watermark.evaluation.generation import Progress, WorkFolder, WrittenText, text_seed
 from watermark.evaluation.records import Prompt
 from watermark.sampling.requests import SamplingSettings
 
 
 def write_texts(
-    method: Method,
+    method: Writer,
     prompts: Sequence[Prompt],
     sampling: SamplingSettings,
     work: WorkFolder,

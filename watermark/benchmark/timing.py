@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from watermark.benchmark.methods import Method, Order
-from watermark.benchmark.texts import UNMARKED
 from watermark.evaluation.generation import Progress, WorkFolder
 from watermark.sampling.requests import SamplingSettings
 
@@ -37,22 +36,22 @@ def timing(
             method.write(orders, short, marked=marked)
             seconds[marked].append(time.perf_counter() - began)
     ratios = [m / u for m, u in zip(seconds[True], seconds[False], strict=True)]
-    record: dict[str, Any] = {
+    method.detector()(texts[:1], [0])
+    each = []
+    for i, text in enumerate(texts[:DETECTED]):
+        detector = method.detector()
+        began = time.perf_counter()
+        detector([text], [i])
+        each.append(time.perf_counter() - began)
+    record = {
         "batch": BATCH,
         "tokens": TOKENS,
         "marked_over_unmarked": statistics.median(ratios),
         "ratios": ratios,
         "seconds_per_token": statistics.median(seconds[True]) / (BATCH * TOKENS),
+        "detection_seconds": statistics.median(each),
+        "detected": len(each),
     }
-    if method.name != UNMARKED:
-        method.detector()(texts[:1], [0])
-        each = []
-        for i, text in enumerate(texts[:DETECTED]):
-            detector = method.detector()
-            began = time.perf_counter()
-            detector([text], [i])
-            each.append(time.perf_counter() - began)
-        record |= {"detection_seconds": statistics.median(each), "detected": len(each)}
     work.append("timing.jsonl", [record])
     progress(f"{method.name}: timing", 1, 1)
     return record
