@@ -87,8 +87,8 @@ def _where_peers_lead(report: dict[str, Any]) -> Iterator[str]:
     behind = {(lead.attack, lead.length) for lead in attacked}
     yield (
         f"Of {len(cells)} attacked cells at a false-positive rate of {strict:g}, {default} is behind a peer in {len(behind)}"
-        + (":" if found else ".")
-        + (f" clean text counts apart ({len({lead.length for lead in found if lead.attack == 'clean'})} cells)." if found else "")
+        + "."
+        + (f" On clean text, which counts apart, in {len(found) - len(attacked)} more." if len(found) > len(attacked) else "")
     )
     if found:
         rows = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import log10
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,11 @@ from watermark.errors import InvalidInput
 if TYPE_CHECKING:
     from textseal.common.watermark.core import WatermarkConfig  # pyright: ignore[reportMissingImports]  # optional
 
+SETTINGS = {
+    "gumbelmax": ("secret_key", "ngram", "method", "scoring_method"),
+    "greenlist": ("secret_key", "ngram", "method", "gamma", "delta", "after_topp", "scoring_method"),
+}
+"""The fields of its configuration that a scheme reads."""
 TITLES = {"gumbelmax": "Gumbel-max (textseal)", "greenlist": "Green list (textseal)"}
 
 
@@ -29,7 +34,7 @@ def textseal(lm: FrozenLM, kind: Literal["gumbelmax", "greenlist"]) -> Peer:
     from textseal.common.watermark.core import WatermarkConfig  # pyright: ignore[reportMissingImports]
 
     config = replace(WatermarkConfig(watermark_type=kind), method="uniform" if kind == "gumbelmax" else "binary")
-    settings = {"library": "textseal", **asdict(config)}
+    settings = {"library": "textseal", **{name: getattr(config, name) for name in SETTINGS[kind]}}
     reweight = _gumbelmax(config) if kind == "gumbelmax" else _greenlist(config)
     return Peer(lm, kind, TITLES[kind], settings, lambda: reweight, lambda: TextsealDetector(lm, config))
 
