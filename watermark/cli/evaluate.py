@@ -73,7 +73,7 @@ def evaluate(
         attacks=tuple(name.strip() for name in attacks.split(",") if name.strip()),
         paraphraser=_command(paraphraser),
         n=n,
-        lengths=_whole_numbers(lengths),
+        lengths=whole_numbers(lengths),
         seed=seed,
         temperature=temperature,
         top_k=top_k,
@@ -89,7 +89,7 @@ def evaluate(
             model,
             settings,
             judge=judge,
-            checkpoint_digest=_folder_digest(folder),
+            checkpoint_digest=folder_digest(folder),
             # File names without their folders: where they lie is this machine's business, not the report's.
             command=shlex.join(["countersign", *(Path(word).name if "/" in word else word for word in sys.argv[1:])]),
             progress=advance,
@@ -100,7 +100,7 @@ def evaluate(
         _print(report, out)
 
 
-def _whole_numbers(text: str) -> tuple[int, ...]:
+def whole_numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
     except ValueError:
@@ -114,7 +114,7 @@ def _command(text: str) -> tuple[str, ...]:
         raise InvalidInput(f"--paraphraser is not a command that can be read ({error}): {text!r}.") from None
 
 
-def _folder_digest(folder: Path) -> str:
+def folder_digest(folder: Path) -> str:
     """Weights and configuration of a checkpoint; its card and calibration may change without new texts."""
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]):

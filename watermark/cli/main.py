@@ -11,7 +11,7 @@ import typer
 
 from watermark.cli.errors import ErrorReportingGroup, debugging
 
-COMMANDS = ("generate", "verify", "keys", "train", "calibrate", "evaluate")
+COMMANDS = ("generate", "verify", "keys", "train", "calibrate", "evaluate", "benchmark")
 """Modules of this package, each with a `register(app)`. They import torch only when a command runs, so that help is quick."""
 
 
