@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from watermark.base_model import FrozenLM
-from watermark.embedding.embedder import Conditioning, Embedder
+from watermark.embedding.conditioning import Conditioning
+from watermark.embedding.embedder import Embedder
 from watermark.embedding.repeats import ContextMemory
 from watermark.inference.running import Coming
 from watermark.sampling.candidates import BatchSettings, draw, select_candidates
