@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from watermark.base_model import FrozenLM
 from watermark.checkpoint_folder import CONFIG, WEIGHTS, read_config
-from watermark.config import BaseModelIdentity, AnyConfig
+from watermark.config import AnyConfig, BaseModelIdentity
 from watermark.errors import CheckpointError
-from watermark.pair import AnyPair, build_pair
+from watermark.pair import AnyPair, ResidualPair, build_pair
 
 PROBE_TOKENS = 24
 PROBE_NUMBERS = 16
@@ -75,7 +75,9 @@ def save_pair(pair: AnyPair, lm: FrozenLM, folder: Path) -> None:
     """Write the checkpoint so that a reader never sees half of it: each file is replaced in one step, weights first."""
     folder.mkdir(parents=True, exist_ok=True)
     config = pair.config.model_copy(update={"base_model": identity(lm, pair.config.query_layers)})
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_weights(pair).items()}
+    # Weights of the residual kinds are rounded to half precision: what they are multiplied with is hardly more precise.
+    dtype = torch.float16 if isinstance(pair, ResidualPair) else torch.float32
+    weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in _own_weights(pair).items()}
     for name, write in [
         (WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"})),
         (CONFIG, lambda path: path.write_text(json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")),

@@ -42,7 +42,9 @@ AnyPair = WatermarkPair | ResidualPair
 
 
 def build_pair(config: AnyConfig, lm: FrozenLM, seed: int = 0) -> AnyPair:
-    """A pair with freshly drawn weights, on the device of the language model."""
+    """A pair with freshly drawn weights, on the device of the language model. Raises BaseModelError where the kind cannot act in it."""
+    if isinstance(config, ResidualConfig):
+        lm.make_steerable()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         pair = ResidualPair(config) if isinstance(config, ResidualConfig) else WatermarkPair(config, lm)

@@ -30,7 +30,9 @@ def train(
             "as in arXiv 2401.06829: see the documentation on how they compare."
         ),
     ] = "tournament",
-    profile: Annotated[str, typer.Option(help=f"Recipe for a machine: {' or '.join(PROFILES['tournament'])}. The options below override it.")] = "cpu",
+    profile: Annotated[
+        str, typer.Option(help=f"Recipe for a machine: {' or '.join(PROFILES['tournament'])}. The options below override it.")
+    ] = "cpu",
     features: Annotated[Path | None, typer.Option(help="Folder of cached features; runs may share it. [default: OUT/features]")] = None,
     documents: Annotated[int | None, typer.Option(min=96, help="Human documents to learn from; 32 are held out.")] = None,
     sampled: Annotated[int | None, typer.Option(min=0, help="Further documents that the model continues itself.")] = None,

@@ -88,7 +88,7 @@ class TorchLM(FrozenLM):
         if depth not in self._trunks:
             if not 0 < depth < self.layer_count:
                 raise BaseModelError(f"Layer {depth} is not below the last layer of {self.name!r} ({self.layer_count} layers).")
-            trunk, layers, norm = self._part(slice(0, depth))
+            trunk, _, norm = self._part(slice(0, depth))
             setattr(trunk, norm, nn.Identity())
             self._trunks[depth] = trunk
         return self._trunks[depth]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from watermark.config import ResidualConfig
 from watermark.embedding.conditioning import Conditioning
-from watermark.residual.attention import REACH, GatedBlock, MessageSlots, SubstitutedAttention
+from watermark.residual.attention import REACH, GatedBlock, MessageSlots, SlotCrossAttention, SubstitutedAttention
+
+Block = GatedBlock | SubstitutedAttention
 
 
 class ResidualEmbedder(nn.Module):
@@ -17,11 +20,13 @@ class ResidualEmbedder(nn.Module):
 
     def __init__(self, config: ResidualConfig) -> None:
         super().__init__()
-        self.kind = config.kind
         self.slots = MessageSlots(config.signs, config.slot_width)
-        sizes = config.hidden_size, config.slot_width, config.heads, config.key_size
-        make = GatedBlock if config.kind == "gated" else lambda *given: SubstitutedAttention(*given[:-1], config.memory, given[-1])
-        self.blocks = nn.ModuleDict({str(layer): make(*sizes, config.gate) for layer in config.layers})
+        self.blocks = nn.ModuleDict({str(layer): _block(config) for layer in config.layers})
+
+    def block(self, layer: int) -> Block | None:
+        """The one that acts at decoder layer `layer` (from 1)."""
+        found: Any = self.blocks[str(layer)] if str(layer) in self.blocks else None
+        return found
 
     @torch.no_grad()
     def aim(self, basis: Tensor) -> None:
@@ -29,16 +34,19 @@ class ResidualEmbedder(nn.Module):
 
         A basis that changes the logits by one for a coordinate of one gives an open gate a cost of about a quarter of a nat.
         """
-        *others, last = self.blocks.values()
-        for block in others:
-            nn.init.zeros_(block.message.out.weight)
-        last.message.out.weight.copy_(basis * (0.7 / REACH / basis.shape[1] ** 0.5))
+        *others, last = self._message_attentions()
+        for attention in others:
+            nn.init.zeros_(attention.out.weight)
+        last.out.weight.copy_(basis * (0.7 / REACH / basis.shape[1] ** 0.5))
 
     def directions(self) -> Tensor:
         """What each slot's sign adds to the last hidden state (n, hidden) at first, up to a common factor."""
-        *_, last = self.blocks.values()
         odd = (self.slots.embeddings[:, 1] - self.slots.embeddings[:, 0]) / 2
-        return last.message.direction(odd)
+        return self._message_attentions()[-1].direction(odd)
+
+    def _message_attentions(self) -> list[SlotCrossAttention]:
+        blocks: list[Any] = list(self.blocks.values())
+        return [block.message for block in blocks]
 
     def intervention(self, conditioning: Conditioning) -> MarkedCall:
         """How a forward pass of the base model is marked; for `watermark.inference.steering`."""
@@ -56,16 +64,23 @@ class MarkedCall:
     """(B, 1, 1)"""
 
     def after_layer(self, layer: int, states: Tensor) -> Tensor:
-        if self.embedder.kind != "gated" or str(layer) not in self.embedder.blocks:
+        block = self.embedder.block(layer)
+        if not isinstance(block, GatedBlock):
             return states
-        return self._mixed(states, states + self.embedder.blocks[str(layer)](states, self.slots).to(states.dtype))
+        return self._mixed(states, states + block(states, self.slots).to(states.dtype))
 
     def after_attention(self, layer: int, inputs: Tensor, outputs: Tensor) -> Tensor:
-        if self.embedder.kind != "substituted" or str(layer) not in self.embedder.blocks:
+        block = self.embedder.block(layer)
+        if not isinstance(block, SubstitutedAttention):
             return outputs
-        return self._mixed(outputs, self.embedder.blocks[str(layer)](inputs, self.slots).to(outputs.dtype))
+        return self._mixed(outputs, block(inputs, self.slots).to(outputs.dtype))
 
     def _mixed(self, plain: Tensor, marked: Tensor) -> Tensor:
         # A choice at either end: whole numbers of rounding errors would else come between an unmarked row and the base model.
         between = plain + self.strength.to(plain.dtype) * (marked - plain)
         return torch.where(self.strength == 0, plain, torch.where(self.strength == 1, marked, between))
+
+
+def _block(config: ResidualConfig) -> Block:
+    sizes = config.hidden_size, config.slot_width, config.heads, config.key_size
+    return GatedBlock(*sizes, config.gate) if config.kind == "gated" else SubstitutedAttention(*sizes, config.memory, config.gate)

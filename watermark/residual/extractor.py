@@ -51,8 +51,8 @@ class TextLayer(nn.Module):
 class TextExtractor(nn.Module):
     """Token embeddings (B, T, hidden) → evidence (B, T, n): e_i = Σ_t w_i(t) · (κ_i(y_t) − c_i(t)).
 
-    κ_i(y) is linear in the token's embedding: what the base model's head makes of a direction in its last state. c_i, what to expect at that
-    place of such a text, and w_i ≥ 0, the attention of sign i's query to token t, come from the transformer.
+    κ_i(y) is linear in the token's embedding: what the base model's head makes of a direction in its last state. c_i, what to expect
+    at that place of such a text, and w_i ≥ 0, the attention of sign i's query to token t, come from the transformer.
     """
 
     mean: Tensor
@@ -60,10 +60,10 @@ class TextExtractor(nn.Module):
 
     def __init__(self, config: ResidualConfig) -> None:
         super().__init__()
-        width = config.reader_width
+        self.n, width = config.n, config.reader_width
         self.register_buffer("mean", torch.zeros(config.hidden_size))
         self.register_buffer("deviation", torch.ones(config.hidden_size))
-        self.codes = nn.Linear(config.hidden_size, config.n, bias=False)
+        self.readout = nn.Linear(config.hidden_size, config.n, bias=False)
         self.project = nn.Linear(config.hidden_size, width)
         self.layers = nn.ModuleList(TextLayer(width, config.reader_heads) for _ in range(config.reader_layers))
         self.norm = nn.LayerNorm(width)
@@ -85,7 +85,7 @@ class TextExtractor(nn.Module):
     def match(self, directions: Tensor) -> None:
         """Begin as the filter matched to an embedder that adds `directions` (n, hidden) to what the head reads."""
         codes = directions * self.deviation
-        self.codes.weight.copy_(codes / codes.norm(dim=1, keepdim=True))
+        self.readout.weight.copy_(codes / codes.norm(dim=1, keepdim=True))
 
     def forward(self, embeddings: Tensor, valid: Tensor) -> Tensor:
         """`valid` (B, T) bool: False for padding, which has no evidence."""
@@ -95,4 +95,4 @@ class TextExtractor(nn.Module):
             values = layer(values, valid)
         values = self.norm(values)
         weight = F.softplus(self.keys(values) @ self.queries.T * self.queries.shape[1] ** -0.5 + self.bias)
-        return weight * (self.codes(features) - self.expected(values)) * valid.unsqueeze(-1)
+        return weight * (self.readout(features) - self.expected(values)) * valid.unsqueeze(-1)

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from watermark.config import AnyConfig
 from watermark.inference.torch_lm import TorchLM
 from watermark.pair import AnyPair
 
@@ -18,26 +17,34 @@ Losses = tuple[dict[str, torch.Tensor], dict[str, float]]
 class Course(Protocol):
     """One kind's way of training."""
 
-    terms: tuple[str, ...]
-    """Names of the loss terms and figures, in the order of the curves' columns."""
-    validation: tuple[str, ...]
-    """Names of the figures of `validate`."""
-    shown: tuple[str, str]
-    """Two figures for the line beside a progress bar."""
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the loss terms and figures, in the order of the curves' columns."""
+        ...
 
-    def begin(self, lm: TorchLM, config: AnyConfig, seed: int) -> AnyPair:
+    @property
+    def validation(self) -> tuple[str, ...]:
+        """Names of the figures of `validate`."""
+        ...
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Two figures for the line beside a progress bar."""
+        ...
+
+    def begin(self, lm: TorchLM, config: Any, seed: int) -> AnyPair:
         """A new pair, with everything that its data decides."""
         ...
 
-    def groups(self, pair: AnyPair) -> list[dict[str, Any]]:
+    def groups(self, pair: Any) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer; `scale` multiplies the learning rate."""
         ...
 
-    def losses(self, lm: TorchLM, pair: AnyPair, rng: np.random.Generator, generator: torch.Generator) -> Losses:
+    def losses(self, lm: TorchLM, pair: Any, rng: np.random.Generator, generator: torch.Generator) -> Losses:
         """Of one step, which (seed, step) decide alone."""
         ...
 
-    def validate(self, lm: TorchLM, pair: AnyPair, seed: int) -> dict[str, float]:
+    def validate(self, lm: TorchLM, pair: Any, seed: int) -> dict[str, float]:
         """On held-out texts, with signs fixed by the seed: comparable between steps and runs."""
         ...
 

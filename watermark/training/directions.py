@@ -1,8 +1,8 @@
 """Where to begin: directions of the last hidden state in which a mark costs little and is read well.
 
-A tilt of the logits along direction u costs its variance over the model's candidates, Var_c(w_c·u) / 2 nats (second order), and is read from
-the sum of w_y·u over a text's tokens, whose own variation from text to text is the noise. The best directions are the generalised
-eigenvectors of the two covariances (as in linear discriminant analysis).
+A tilt of the logits along direction u costs half its variance over the model's candidates, Var_c(w_c·u) / 2 nats (second order), and is
+read from the sum of w_y·u over a text's tokens, whose own variation from text to text is the noise. The best directions are the
+generalised eigenvectors of the two covariances (as in linear discriminant analysis).
 """
 
 from __future__ import annotations

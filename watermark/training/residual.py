@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from watermark.embedding.conditioning import Conditioning
 from watermark.inference.steering import resumed, steered

@@ -60,7 +60,15 @@ class ResidualCourse:
     """What a nat above the target costs; it adapts."""
 
     terms = ("detection", "quality", "divergence", "multiplier", "z_clean", "z_edited", "bits_clean", "bits_edited")
-    validation = ("val_z_clean", "val_z_clean_p05", "val_z_edited", "val_z_edited_p10", "val_bits_clean", "val_bits_edited", "val_divergence")
+    validation = (
+        "val_z_clean",
+        "val_z_clean_p05",
+        "val_z_edited",
+        "val_z_edited_p10",
+        "val_bits_clean",
+        "val_bits_edited",
+        "val_divergence",
+    )
     shown = ("z_clean", "z_edited")
 
     def begin(self, lm: TorchLM, config: ResidualConfig, seed: int) -> ResidualPair:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from watermark.checkpoint import save_pair
 from watermark.config import AnyConfig, ResidualConfig
 from watermark.inference.torch_lm import TorchLM
-from watermark.pair import AnyPair, WatermarkPair
+from watermark.pair import AnyPair
 from watermark.training.course import Course
 from watermark.training.dataset import FeatureSet
 from watermark.training.features import FeatureSpec, compute_features

@@ -38,7 +38,12 @@ def upper_shard(lm: TorchLM, ids: np.ndarray, prompt: int, spec: FeatureSpec, rn
         tokens = torch.cat([top_candidates(F.linear(piece, head), spec.candidates)[1] for piece in pieces]).view(*last.shape[:2], -1)
         candidates.append(tokens.int().cpu())
         logits.append(candidate_logits(lm, last.float(), tokens).log_softmax(dim=-1).half().cpu())
-    return {"ids": torch.from_numpy(ids).int(), "states": torch.cat(states), "candidates": torch.cat(candidates), "logits": torch.cat(logits)}
+    return {
+        "ids": torch.from_numpy(ids).int(),
+        "states": torch.cat(states),
+        "candidates": torch.cat(candidates),
+        "logits": torch.cat(logits),
+    }
 
 
 def candidate_logits(lm: TorchLM, last: Tensor, candidates: Tensor) -> Tensor:
