@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.attacker import Floats, coherence
-from watermark.embedding.embedder import Conditioning, Embedder
+from watermark.embedding.conditioning import Conditioning
+from watermark.embedding.embedder import Embedder
 from watermark.embedding.repeats import ContextMemory
 from watermark.evaluation.generation import WorkFolder, text_seed
 from watermark.evaluation.records import Prompt

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from models.gguf_package import GgufPackage
 from models.shipped import resolve_checkpoint, shipped_checkpoints
+from watermark.checkpoint_folder import read_config
 from watermark.errors import BaseModelError, CheckpointError, NotConvertible
 from watermark.folders import cache_folder
 
@@ -51,23 +52,34 @@ REGISTRY = {
 }
 
 
-def load_base_model(name: str, *, device: str = "cpu", backend: Backend = "auto", progress: bool = True) -> FrozenLM:
+def load_base_model(
+    name: str, *, device: str = "cpu", backend: Backend = "auto", checkpoint: Path | None = None, progress: bool = True
+) -> FrozenLM:
     """The frozen model called `name`. What has to be converted first is, once, which `progress` shows on stderr.
 
     `backend`: "openvino" computes fast on CPUs (bfloat16 where the CPU has it, an 8-bit output head); "torch" is the model as transformers
     runs it, float32 on the CPU and bfloat16 on a GPU; "auto" takes openvino on the CPU, for models that it can run, and torch elsewhere.
+    A `checkpoint` (its folder) that acts inside the model needs torch.
     Raises BaseModelError, which says what is missing.
     """
     from models.loading import load_converted, load_torch
 
-    folder, converted = prepare(name, device=device, backend=backend, progress=progress)
+    folder, converted = prepare(name, device=device, backend=backend, checkpoint=checkpoint, progress=progress)
     return load_converted(converted, folder, name) if converted else load_torch(folder, name, device=device)
 
 
-def prepare(name: str, *, device: str = "cpu", backend: Backend = "auto", progress: bool = True) -> tuple[Path, Path | None]:
+def prepare(
+    name: str, *, device: str = "cpu", backend: Backend = "auto", checkpoint: Path | None = None, progress: bool = True
+) -> tuple[Path, Path | None]:
     """What `load_base_model` reads, made ready: the transformers folder, and the converted one if the openvino backend is to run it."""
     if backend == "openvino" and device != "cpu":
         raise BaseModelError(f"The openvino backend runs on the CPU, not on {device!r}. Use the torch backend there.")
+    if checkpoint and read_config(checkpoint).kind != "tournament":
+        if backend == "openvino":
+            raise BaseModelError(
+                f"Checkpoint {checkpoint.name} acts inside the model, which the openvino backend cannot. Use the torch backend."
+            )
+        backend = "torch"
     folder = prepare_base_model(name, progress=progress)
     if backend == "torch" or device != "cpu":
         return folder, None

@@ -93,6 +93,12 @@ class FrozenLM(ABC):
         """A batch of texts that go on token by token; with every token, what `network` makes of the hidden states (rows, layers, hidden)
         at `layers`. Its weights are read at the first call. Raises BaseModelError."""
 
+    def make_steerable(self) -> None:
+        """Prepare for `watermark.inference.steering`, for pairs that act inside the model. Raises BaseModelError."""
+        raise BaseModelError(
+            f"The {self.backend} backend runs {self.name!r} as a fixed graph; this checkpoint acts inside the model. Use the torch backend."
+        )
+
     def tokenize(self, text: str) -> Tokens:
         """Token ids with their characters. A special token spelled out in the text ("<eos>") is read as the characters it is made of:
         nobody who writes a text should be able to end it, or to pose as the model's own control tokens."""

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from watermark.base_model import FrozenLM
 from watermark.checkpoint_folder import CONFIG, WEIGHTS, read_config
-from watermark.config import BaseModelIdentity, WatermarkConfig
+from watermark.config import AnyConfig, BaseModelIdentity
 from watermark.errors import CheckpointError
-from watermark.pair import WatermarkPair, build_pair
+from watermark.pair import AnyPair, ResidualPair, build_pair
 
 PROBE_TOKENS = 24
 PROBE_NUMBERS = 16
@@ -55,7 +55,7 @@ def _refuse_other_architecture(folder: Path, expected: BaseModelIdentity, lm: Fr
         raise CheckpointError(f"Wrong base model: its tokenizer differs. {advice}")
 
 
-def refuse_other_weights(name: str, config: WatermarkConfig, lm: FrozenLM) -> None:
+def refuse_other_weights(name: str, config: AnyConfig, lm: FrozenLM) -> None:
     """The model is run for a moment: one of the same architecture that computes something else is refused with CheckpointError."""
     expected, layers = config.base_model, config.query_layers
     if expected is None:  # a pair that was never saved knows no other model than the one it is with
@@ -71,11 +71,13 @@ def _advice(name: str, expected: BaseModelIdentity, lm: FrozenLM) -> str:
     return f"The checkpoint {name} was trained for {expected.name!r}; load that model, or train a pair for {lm.name!r}."
 
 
-def save_pair(pair: WatermarkPair, lm: FrozenLM, folder: Path) -> None:
+def save_pair(pair: AnyPair, lm: FrozenLM, folder: Path) -> None:
     """Write the checkpoint so that a reader never sees half of it: each file is replaced in one step, weights first."""
     folder.mkdir(parents=True, exist_ok=True)
     config = pair.config.model_copy(update={"base_model": identity(lm, pair.config.query_layers)})
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in _own_weights(pair).items()}
+    # Weights of the residual kinds are rounded to half precision: what they are multiplied with is hardly more precise.
+    dtype = torch.float16 if isinstance(pair, ResidualPair) else torch.float32
+    weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in _own_weights(pair).items()}
     for name, write in [
         (WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"})),
         (CONFIG, lambda path: path.write_text(json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")),
@@ -85,7 +87,7 @@ def save_pair(pair: WatermarkPair, lm: FrozenLM, folder: Path) -> None:
         partial.replace(folder / name)
 
 
-def _own_weights(pair: WatermarkPair) -> dict[str, torch.Tensor]:
+def _own_weights(pair: AnyPair) -> dict[str, torch.Tensor]:
     """Each shared tensor once, under its name on the pair (modules shared by both halves appear three times in a state dict)."""
     return {name: tensor for name, tensor in pair.state_dict().items() if not _SHARED.intersection(name.split(".")[1:])}
 
@@ -93,7 +95,7 @@ def _own_weights(pair: WatermarkPair) -> dict[str, torch.Tensor]:
 _SHARED = {"normaliser", "attention", "codes", "contexts"}
 
 
-def load_pair(folder: Path, lm: FrozenLM) -> WatermarkPair:
+def load_pair(folder: Path, lm: FrozenLM) -> AnyPair:
     """Load the pair in `folder` for `lm`, without running it. A damaged file, or a base model of another architecture or tokenizer, is
     refused with CheckpointError; `refuse_other_weights` runs the model and tells others of the same architecture."""
     config = read_config(folder)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from watermark.config import WatermarkConfig
+from watermark.config import AnyConfig, parse_config
 from watermark.errors import CheckpointError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def read_config(folder: Path) -> WatermarkConfig:
+def read_config(folder: Path) -> AnyConfig:
     """The configuration of the checkpoint in `folder`, or CheckpointError."""
     path = folder / CONFIG
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"Cannot read {path}: {getattr(error, 'strerror', None) or 'it is not text'}.") from None
-    return WatermarkConfig.from_json(text, str(path))
+    return parse_config(text, str(path))
 
 
 def weights_digest(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The pair: an embedder and an extractor that share one attention, trained together for one base model."""
+"""The pair: an embedder and an extractor, trained together for one base model."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import torch
 from torch import nn
 
 from watermark.base_model import FrozenLM
-from watermark.config import WatermarkConfig
+from watermark.config import AnyConfig, ResidualConfig, WatermarkConfig
 from watermark.embedding.attention import SlotAttention, StateNormaliser
 from watermark.embedding.embedder import Embedder
 from watermark.embedding.token_codes import TokenCodes, cached_table
 from watermark.extraction.extractor import Extractor
+from watermark.residual.embedder import ResidualEmbedder
+from watermark.residual.extractor import TextExtractor
 
 
 class WatermarkPair(nn.Module):
-    """Holds `embedder` and `extractor`. Built from a config alone; weights come from `watermark.checkpoint`."""
+    """Kind `tournament`: both halves share one attention. Built from a config alone; weights come from `watermark.checkpoint`."""
 
     def __init__(self, config: WatermarkConfig, lm: FrozenLM) -> None:
         super().__init__()
@@ -26,9 +28,24 @@ class WatermarkPair(nn.Module):
         self.extractor = Extractor(config, self.normaliser, self.attention, self.codes, lm.hidden_size)
 
 
-def build_pair(config: WatermarkConfig, lm: FrozenLM, seed: int = 0) -> WatermarkPair:
-    """A pair with freshly drawn weights, on the device of the language model."""
+class ResidualPair(nn.Module):
+    """Kinds `gated` and `substituted`: an embedder inside the model and an extractor that reads tokens alone."""
+
+    def __init__(self, config: ResidualConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedder = ResidualEmbedder(config)
+        self.extractor = TextExtractor(config)
+
+
+AnyPair = WatermarkPair | ResidualPair
+
+
+def build_pair(config: AnyConfig, lm: FrozenLM, seed: int = 0) -> AnyPair:
+    """A pair with freshly drawn weights, on the device of the language model. Raises BaseModelError where the kind cannot act in it."""
+    if isinstance(config, ResidualConfig):
+        lm.make_steerable()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        pair = WatermarkPair(config, lm)
+        pair = ResidualPair(config) if isinstance(config, ResidualConfig) else WatermarkPair(config, lm)
     return pair.to(lm.device)

@@ -14,7 +14,7 @@ from watermark.codebook.keys import IssuerKey
 from watermark.extraction.extractor import Evidence
 from watermark.extraction.reading import read_evidence
 from watermark.generation import GenerationSession, prompt_ids
-from watermark.pair import WatermarkPair
+from watermark.pair import AnyPair
 from watermark.sampling.decode import StepHook
 from watermark.sampling.requests import GenerationRequest, GenerationResult
 from watermark.statistics.decision import check_rate
@@ -28,7 +28,7 @@ FALSE_POSITIVE_RATE = 1e-3
 class WatermarkedModel:
     """Generates and verifies. Stateless between calls; one instance serves several threads."""
 
-    def __init__(self, lm: FrozenLM, pair: WatermarkPair, name: str, calibration: Calibration | None = None) -> None:
+    def __init__(self, lm: FrozenLM, pair: AnyPair, name: str, calibration: Calibration | None = None) -> None:
         self.lm, self.pair, self.name, self.calibration = lm, pair, name, calibration
         self.config = pair.config
 

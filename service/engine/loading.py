@@ -26,4 +26,4 @@ class LoadModel:
         # The cheap check first: a missing checkpoint should not cost a model download.
         checkpoint = checkpoint_folder(self.base_model, self.checkpoint)
         # Workers compute, and check that the pair fits the model's weights; the process that forks them must not.
-        return WatermarkedModel.attach(load_base_model(self.base_model, backend=self.backend), checkpoint)
+        return WatermarkedModel.attach(load_base_model(self.base_model, backend=self.backend, checkpoint=checkpoint), checkpoint)

@@ -33,10 +33,10 @@ def test_a_profile_is_a_recipe_and_options_override_it(run: Run, asked: list, tm
     assert json.loads(result.stdout) == {"seconds": {"training": 1}}
     device, call = asked
     assert device == {"device": "cpu"} and call["seed"] == 3
-    assert call["profile"] == replace(PROFILES["cpu"], steps=7, finished=0)
+    assert call["profile"] == replace(PROFILES["tournament"]["cpu"], steps=7, finished=0)
     assert call["features"] == tmp_path / "pair" / "features"
     run("train", "--corpus", tmp_path, "--out", tmp_path / "pair", "--profile", "gpu")
-    assert asked[-1]["profile"] == PROFILES["gpu"] and asked[-2] == {"device": "cuda"}
+    assert asked[-1]["profile"] == PROFILES["tournament"]["gpu"] and asked[-2] == {"device": "cuda"}
 
 
 def test_layers_follow_the_depth_of_the_model(run: Run, asked: list, tmp_path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.fakes import fake_config, fake_lm
-from watermark.embedding.embedder import Conditioning
+from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
 from watermark.embedding.reweighting import round_scores, tournament
 from watermark.pair import build_pair

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.fakes import fake_watermarked_model
-from watermark.embedding.embedder import Conditioning
+from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
 
 

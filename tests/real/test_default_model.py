@@ -9,7 +9,7 @@ from scipy import stats
 
 from watermark.codebook.codewords import codeword
 from watermark.codebook.keys import IssuerKey
-from watermark.embedding.embedder import Conditioning
+from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
 from watermark.pipeline import WatermarkedModel
 from watermark.sampling.candidates import BatchSettings, select_candidates

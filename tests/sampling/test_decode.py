@@ -11,7 +11,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from tests.fakes import fake_lm, fake_watermarked_model
 from watermark.codebook.codewords import codeword
 from watermark.codebook.keys import IssuerKey
-from watermark.embedding.embedder import Conditioning
+from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
 from watermark.inference import torch_cache, torch_running
 from watermark.inference.torch_lm import TorchLM

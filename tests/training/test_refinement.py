@@ -78,7 +78,7 @@ def test_a_refinement_that_only_harms_changes_nothing(model, data):
 
 def test_the_whole_training_and_its_report(corpus, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("watermark.training.run.FeatureSpec", lambda **kw: dataclasses.replace(SMALL, **kw))
-    recipe = dataclasses.replace(PROFILES["cpu"], documents=16, sampled=8, steps=4, texts=4, finished=8)
+    recipe = dataclasses.replace(PROFILES["tournament"]["cpu"], documents=16, sampled=8, steps=4, texts=4, finished=8)
     stages: list[str] = []
     out = tmp_path / "run"
 

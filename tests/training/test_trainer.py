@@ -13,10 +13,11 @@ from watermark.checkpoint import load_pair
 from watermark.errors import CheckpointError, InvalidInput
 from watermark.training.dataset import FeatureSet
 from watermark.training.features import FeatureSpec, compute_features, load_shard
+from watermark.training.tournament_course import TournamentCourse
 from watermark.training.trainer import Trainer, TrainingSettings
 
 SPEC = FeatureSpec(documents=16, sampled=8, window=48, prompt=(4, 12), candidates=16, versions=3, query_layers=(0, 1, 2), shard=8)
-SETTINGS = TrainingSettings(steps=12, texts=4, candidates=12, warmup=2, report_every=4, validate_every=6, save_every=1e9)
+SETTINGS = TrainingSettings(steps=12, warmup=2, report_every=4, validate_every=6, save_every=1e9)
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,8 @@ def shards(corpus, tmp_path_factory) -> list[Path]:
     return compute_features(fake_lm(), corpus, tmp_path_factory.mktemp("features"), SPEC)
 
 
-def train(shards: list[Path], folder: Path, settings: TrainingSettings = SETTINGS, stop_at: int | None = None) -> Trainer:
-    trainer = Trainer(fake_lm(), fake_config(), settings, FeatureSet(shards), folder)
+def train(shards: list[Path], folder: Path, settings: TrainingSettings = SETTINGS, stop_at: int | None = None, texts: int = 4) -> Trainer:
+    trainer = Trainer(fake_lm(), fake_config(), settings, TournamentCourse(FeatureSet(shards), texts, candidates=12), folder)
 
     def on_step(progress) -> None:
         if progress.step == stop_at:
@@ -85,7 +86,7 @@ def test_a_corpus_that_is_too_small_says_so(corpus, tmp_path):
 
 
 def test_training_lowers_the_loss(shards, tmp_path):
-    trainer = train(shards, tmp_path / "run", TrainingSettings(steps=60, texts=8, candidates=12, learning_rate=1e-3, report_every=10))
+    trainer = train(shards, tmp_path / "run", TrainingSettings(steps=60, learning_rate=1e-3, report_every=10), texts=8)
     with (trainer.folder / "curves.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < losses[0] - 0.05, losses

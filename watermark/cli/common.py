@@ -63,11 +63,11 @@ def load_model(base_model: str | None, checkpoint: str | None, device: str, back
 
     name = base_model or DEFAULT_BASE_MODEL
     folder = checkpoint_folder(name, checkpoint)  # a wrong name costs no model load
-    prepare(name, device=device, backend=backend)  # the first time it takes minutes and shows its own progress
+    prepare(name, device=device, backend=backend, checkpoint=folder)  # the first time it takes minutes and shows its own progress
     with waiting("loading the model"):
         from watermark.pipeline import WatermarkedModel
 
-        return WatermarkedModel.load(load_base_model(name, device=device, backend=backend), folder)
+        return WatermarkedModel.load(load_base_model(name, device=device, backend=backend, checkpoint=folder), folder)
 
 
 @contextlib.contextmanager

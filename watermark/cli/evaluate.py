@@ -82,7 +82,7 @@ def evaluate(
     )
     name = base_model or DEFAULT_BASE_MODEL
     folder = checkpoint_folder(name, checkpoint)
-    model = WatermarkedModel.load(load_base_model(name, device=device, backend=backend), folder)
+    model = WatermarkedModel.load(load_base_model(name, device=device, backend=backend, checkpoint=folder), folder)
     judge = model.lm if isinstance(model.lm, TorchLM) else load_torch_model(name)
     with stage_bars() as advance:
         report = run_evaluation(

@@ -11,7 +11,7 @@ import typer
 from watermark.cli.common import BaseModelOption, JsonOption, note, print_json
 from watermark.cli.stages import stage_bars
 from watermark.errors import InvalidInput
-from watermark.training.profiles import PROFILES
+from watermark.training.profiles import PROFILES, Kind
 
 
 def register(app: typer.Typer) -> None:
@@ -23,13 +23,28 @@ def train(
     corpus: Annotated[Path, typer.Option(help="Training text: a .jsonl(.gz) file, or a folder of them, with a 'text' per line.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, curves and the state to resume from.")],
     base_model: BaseModelOption = None,
-    profile: Annotated[str, typer.Option(help=f"Recipe for a machine: {' or '.join(PROFILES)}. The options below override it.")] = "cpu",
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            help="tournament reweights the next token without bias. gated and substituted change the model's own forward pass, "
+            "as in arXiv 2401.06829: see the documentation on how they compare."
+        ),
+    ] = "tournament",
+    profile: Annotated[
+        str, typer.Option(help=f"Recipe for a machine: {' or '.join(PROFILES['tournament'])}. The options below override it.")
+    ] = "cpu",
     features: Annotated[Path | None, typer.Option(help="Folder of cached features; runs may share it. [default: OUT/features]")] = None,
     documents: Annotated[int | None, typer.Option(min=96, help="Human documents to learn from; 32 are held out.")] = None,
     sampled: Annotated[int | None, typer.Option(min=0, help="Further documents that the model continues itself.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     finished: Annotated[int | None, typer.Option(min=0, help="Marked texts to refine the extractor on; 0 leaves the stage out.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Hidden states that the queries read, e.g. 0,2,6. [default: by depth]")] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="tournament: hidden states that the queries read, e.g. 0,2,6. gated: decoder layers that a block follows, e.g. 17,18. "
+            "substituted: those replaced. [default: by depth]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seeds weights, edits and batches: same seed, same checkpoint.")] = 0,
     code_salt: Annotated[
         str | None,
@@ -42,18 +57,22 @@ def train(
     """Train a watermark pair for a base model. The same command again resumes an interrupted run."""
     # Heavy imports wait until the arguments have been read, so that --help is instant.
     from models.registry import DEFAULT_BASE_MODEL, load_torch_model
-    from watermark.config import WatermarkConfig
+    from watermark.config import ResidualConfig, WatermarkConfig
     from watermark.training.run import run_training
 
-    if profile not in PROFILES:
-        raise InvalidInput(f"--profile must be {' or '.join(PROFILES)}; got {profile!r}.")
+    if profile not in PROFILES[kind]:
+        raise InvalidInput(f"--profile must be {' or '.join(PROFILES[kind])}; got {profile!r}.")
+    if code_salt is not None and kind != "tournament":
+        raise InvalidInput("--code-salt goes with --kind tournament; the other kinds have no token codes.")
     chosen = {"documents": documents, "sampled": sampled, "steps": steps, "finished": finished}
-    recipe = replace(PROFILES[profile], **{name: value for name, value in chosen.items() if value is not None})
+    recipe = replace(PROFILES[kind][profile], **{name: value for name, value in chosen.items() if value is not None})
     lm = load_torch_model(base_model or DEFAULT_BASE_MODEL, device=recipe.device)
-    query_layers = _layers(layers, lm.layer_count)
-    config = WatermarkConfig(query_layers=query_layers, hidden_size=lm.hidden_size)
-    if code_salt is not None:
-        config = config.model_copy(update={"code_salt": code_salt})
+    if kind == "tournament":
+        config = WatermarkConfig(query_layers=_layers(layers, lm.layer_count), hidden_size=lm.hidden_size)
+        if code_salt is not None:
+            config = config.model_copy(update={"code_salt": code_salt})
+    else:
+        config = ResidualConfig(kind=kind, layers=_marked_layers(kind, layers, lm.layer_count), hidden_size=lm.hidden_size)
     with stage_bars() as advance:
         result = run_training(lm, config, corpus, out, features or out / "features", recipe, seed, advance)
     if as_json:
@@ -66,12 +85,28 @@ def _layers(text: str | None, depth: int) -> tuple[int, ...]:
     """The layers asked for; by default the embedding, a ninth and a third of the depth, as in the default model (0, 2, 6 of 18)."""
     if text is None:
         return tuple(sorted({0, max(1, round(depth / 9)), max(1, round(depth / 3))}))
-    try:
-        found = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InvalidInput(f"--layers takes layer numbers with commas between, e.g. 0,2,6; got {text!r}.") from None
+    found = _numbers(text, "0,2,6")
     if list(found) != sorted(set(found)) or found[0] < 0 or found[-1] < 1:
         raise InvalidInput(f"--layers must rise, start at 0 or above and end at 1 or above; got {text!r}.")
     if found[-1] >= depth:
         raise InvalidInput(f"--layers: the base model has {depth} layers; queries read layers below the last.")
     return found
+
+
+def _marked_layers(kind: Kind, text: str | None, depth: int) -> tuple[int, ...]:
+    """The layers asked for; by default the last two for gated blocks, and the last but one to be replaced."""
+    if text is None:
+        return (depth - 1, depth) if kind == "gated" else (depth - 1,)
+    found = _numbers(text, "17,18")
+    if list(found) != sorted(set(found)) or not 1 <= found[0] <= found[-1] <= depth:
+        raise InvalidInput(f"--layers must rise from 1 or above to at most {depth}, the layers of the base model; got {text!r}.")
+    if kind == "gated" and found[0] == depth:
+        raise InvalidInput("--layers: the first gated block must be below the last layer.")
+    return found
+
+
+def _numbers(text: str, example: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InvalidInput(f"--layers takes layer numbers with commas between, e.g. {example}; got {text!r}.") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,19 +10,10 @@ from torch import Tensor, nn
 
 from watermark.config import WatermarkConfig
 from watermark.embedding.attention import SlotAttention, StateNormaliser
+from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
 from watermark.embedding.reweighting import round_scores, tournament
 from watermark.embedding.token_codes import TokenCodes
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What marks each row of a batch. It travels with every call and is never stored on a module."""
-
-    signs: Tensor
-    """Codewords (B, n) of ±1; any value in rows that are not marked."""
-    strength: Tensor
-    """(B,) 0 … 1; 0 leaves the row's distribution untouched, to the bit."""
 
 
 class Embedder(nn.Module):

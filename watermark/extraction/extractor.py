@@ -64,6 +64,7 @@ class Extractor(nn.Module):
         self, config: WatermarkConfig, normaliser: StateNormaliser, attention: SlotAttention, codes: TokenCodes, embedding_size: int
     ) -> None:
         super().__init__()
+        self.n = config.n
         self.repeat_threshold = config.repeat_threshold
         self.codes = codes
         self.reader = Reader(config, embedding_size)

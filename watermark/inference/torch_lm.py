@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from watermark.base_model import FrozenLM
 from watermark.errors import BaseModelError
+from watermark.inference.steering import LayerHooks
 from watermark.inference.torch_running import TorchRunning
 
 LAYER_LISTS = ("layers", "h", "blocks")
@@ -18,6 +20,10 @@ LAYER_LISTS = ("layers", "h", "blocks")
 WRAPPERS = ("language_model", "decoder")
 """Where some keep the decoder one level down: multi-modal models, OPT."""
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f")
+ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
+"""Self-attention in a decoder layer: Llama/Gemma/Qwen/Mistral/Phi/OPT, GPT-2/MPT, NeoX, Bloom/Falcon."""
+
+_HOOKING = threading.Lock()
 
 
 class TorchLM(FrozenLM):
@@ -41,6 +47,8 @@ class TorchLM(FrozenLM):
         ids = [*(declared if isinstance(declared, list) else [declared]), tokenizer.eos_token_id]
         self.end_ids = tuple(dict.fromkeys(i for i in ids if i is not None))
         self._trunks: dict[int, nn.Module] = {}
+        self._uppers: dict[int, nn.Module] = {}
+        self._hooked = False
 
     @property
     def device(self) -> torch.device:
@@ -79,30 +87,67 @@ class TorchLM(FrozenLM):
         must read the same thing, hence the identity in its place.
         """
         if depth not in self._trunks:
-            base = self.model.base_model
-            for wrapper in WRAPPERS:
-                base = getattr(base, wrapper, base)
-            layers_name = next((n for n in LAYER_LISTS if isinstance(getattr(base, n, None), nn.ModuleList)), None)
-            norm_name = next((n for n in FINAL_NORMS if isinstance(getattr(base, n, None), nn.Module)), None)
-            if layers_name is None or norm_name is None:
-                raise BaseModelError(
-                    f"Cannot find the decoder layers of {self.name!r} ({type(base).__name__}). Known names: layers "
-                    f"{', '.join(LAYER_LISTS)}; final norm {', '.join(FINAL_NORMS)}. Add its names to watermark/base_model.py."
-                )
             if not 0 < depth < self.layer_count:
                 raise BaseModelError(f"Layer {depth} is not below the last layer of {self.name!r} ({self.layer_count} layers).")
-            # transformers hooks the layers of a model the first time hidden states are asked of it, and marks the model as
-            # hooked. That must happen before the copy: hooked by both, the shared layers would report every state twice.
-            with torch.inference_mode():
-                self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device), output_hidden_states=True, use_cache=False)
-            trunk = copy.copy(base)
-            trunk._modules = dict(base._modules)
-            trunk.config = copy.deepcopy(base.config)
-            trunk.config.num_hidden_layers = depth
-            setattr(trunk, layers_name, nn.ModuleList(list(getattr(base, layers_name))[:depth]))
-            setattr(trunk, norm_name, nn.Identity())
+            trunk, _, norm = self._part(slice(0, depth))
+            setattr(trunk, norm, nn.Identity())
             self._trunks[depth] = trunk
         return self._trunks[depth]
+
+    def upper(self, first: int) -> nn.Module:
+        """Decoder layers `first` + 1 … and the final norm, sharing all weights with the model.
+
+        Called like the base model, with the token ids for their number alone, inside `steering.resumed(hidden_states[first])`: it goes on
+        from these states, and its last hidden state equals that of the full model.
+        """
+        if first not in self._uppers:
+            if not 0 <= first < self.layer_count:
+                raise BaseModelError(f"{self.name!r} has {self.layer_count} layers; there is none after {first}.")
+            self.make_steerable()
+            self._uppers[first] = self._part(slice(first, None))[0]
+        return self._uppers[first]
+
+    def decoder(self) -> tuple[nn.Module, str, str]:
+        """The module that holds the decoder layers, and the names of their list and of the final norm in it. Raises BaseModelError."""
+        base = self.model.base_model
+        for wrapper in WRAPPERS:
+            base = getattr(base, wrapper, base)
+        layers = next((n for n in LAYER_LISTS if isinstance(getattr(base, n, None), nn.ModuleList)), None)
+        norm = next((n for n in FINAL_NORMS if isinstance(getattr(base, n, None), nn.Module)), None)
+        if layers is None or norm is None:
+            raise BaseModelError(
+                f"Cannot find the decoder layers of {self.name!r} ({type(base).__name__}). Known names: layers "
+                f"{', '.join(LAYER_LISTS)}; final norm {', '.join(FINAL_NORMS)}. Add its names to watermark/inference/torch_lm.py."
+            )
+        return base, layers, norm
+
+    def _part(self, which: slice) -> tuple[nn.Module, str, str]:
+        """A copy of the decoder with some of its layers, and the names of its list of layers and of its final norm."""
+        base, layers, norm = self.decoder()
+        # transformers hooks the layers of a model the first time hidden states are asked of it, and marks the model as
+        # hooked. That must happen before the copy: hooked by both, the shared layers would report every state twice.
+        with torch.inference_mode():
+            self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device), output_hidden_states=True, use_cache=False)
+        part: Any = copy.copy(base)
+        part._modules = dict(base._modules)
+        part.config = copy.deepcopy(base.config)
+        chosen = list(getattr(base, layers))[which]
+        part.config.num_hidden_layers = len(chosen)
+        if getattr(base.config, "layer_types", None):
+            part.config.layer_types = base.config.layer_types[which]
+        setattr(part, layers, nn.ModuleList(chosen))
+        return part, layers, norm
+
+    def make_steerable(self) -> None:
+        """Put the hooks of `steering` on the decoder layers, once; by themselves they do nothing. Raises BaseModelError."""
+        with _HOOKING:
+            if self._hooked:
+                return
+            base, layers, _ = self.decoder()
+            for number, layer in enumerate(getattr(base, layers), 1):
+                attention = next((m for n in ATTENTIONS if isinstance(m := getattr(layer, n, None), nn.Module)), None)
+                LayerHooks(number).install(layer, attention)
+            self._hooked = True
 
     @torch.inference_mode()
     def trunk_states(self, ids: Tensor, mask: Tensor, layers: tuple[int, ...]) -> Tensor:

@@ -41,7 +41,7 @@ def select_candidates(logits: Tensor, settings: BatchSettings) -> tuple[Tensor, 
     Only one top-k touches the whole vocabulary. Order by id, not by rank: two candidates a rounding error apart would
     otherwise change places between batch shapes, and with them the token that a given random number draws.
     """
-    values, ids = _top(logits, settings.width)
+    values, ids = top_candidates(logits, settings.width)
     values = values.float() / settings.temperature
     rank = torch.arange(settings.width, device=logits.device)
     probs = torch.softmax(values.masked_fill(rank >= settings.top_k, -torch.inf), dim=-1)
@@ -52,7 +52,7 @@ def select_candidates(logits: Tensor, settings: BatchSettings) -> tuple[Tensor, 
     return ids, probs.gather(-1, order)
 
 
-def _top(logits: Tensor, width: int) -> tuple[Tensor, Tensor]:
+def top_candidates(logits: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """The `width` largest logits of each row and their ids. No value of a chunk whose largest is not among the `width` largest of all
     chunks' can be among them, so all but that many chunks are only looked at for their largest."""
     rows, vocabulary = logits.shape

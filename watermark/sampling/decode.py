@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 from watermark.base_model import FrozenLM
-from watermark.embedding.embedder import Conditioning, Embedder
+from watermark.embedding.conditioning import Conditioning
+from watermark.embedding.embedder import Embedder
 from watermark.embedding.repeats import ContextMemory
 from watermark.inference.running import Coming
+from watermark.inference.steering import Intervention, steered
+from watermark.residual.embedder import ResidualEmbedder
 from watermark.sampling.candidates import BatchSettings, draw, select_candidates
 from watermark.sampling.requests import SamplingSettings
 
 StepHook = Callable[[int, int], None]
 """Called with (steps done, steps at most) after every token; may raise `Cancelled` to stop."""
+
+AnyEmbedder = Embedder | ResidualEmbedder
 
 CAPACITY = 256
 """Steps that a new context memory has room for; it grows."""
@@ -54,10 +59,10 @@ class RunningBatch:
     `done` leave by themselves. Without an embedder, or where no row is marked, the very same loop runs without it.
     """
 
-    def __init__(self, lm: FrozenLM, embedder: Embedder | None, layers: tuple[int, ...]) -> None:
+    def __init__(self, lm: FrozenLM, embedder: AnyEmbedder | None, layers: tuple[int, ...]) -> None:
         self.lm, self.embedder = lm, embedder
         self.rows: list[Row] = []
-        self._model = lm.running(layers, embedder.contexts if embedder else None)
+        self._model = lm.running(layers, embedder.contexts if isinstance(embedder, Embedder) else None)
         self._coming: list[_Prefill] = []
         self._memory: ContextMemory | None = None
         self._static: _Static | None = None
@@ -76,7 +81,7 @@ class RunningBatch:
         coming = [_Prefill(group, self._model.begin([row.prompt_ids for row in group])) for group in alike(rows)]
         if hurry:
             for prefill in coming:
-                while not prefill.coming.advance(hurry=True):
+                while not self._read(prefill, hurry=True):
                     pass
                 self._join(prefill)
         else:
@@ -98,7 +103,7 @@ class RunningBatch:
             return self._step()
 
     def _step(self) -> list[Row]:
-        if self._coming and self._coming[0].coming.advance(hurry=not self.rows):
+        if self._coming and self._read(self._coming[0], hurry=not self.rows):
             self._join(self._coming.pop(0))
         if not self.rows:
             return []
@@ -110,14 +115,17 @@ class RunningBatch:
         return written
 
     def _write(self) -> None:
-        static = self._static = self._static or _Static.stack(self.rows, self.lm)
-        logits, attention = self._model.step(static.inputs)
+        static = self._static = self._static or _Static.stack(self.rows, self.lm, self.embedder)
+        with steered(static.intervention):
+            logits, attention = self._model.step(static.inputs)
         early = static.steps < static.at_least
         if len(self._end_ids) and bool(early.any()):
             logits[:, self._end_ids] = logits[:, self._end_ids].masked_fill(early.unsqueeze(1), -torch.inf)
         ids, probs = select_candidates(logits, static.settings)
         marked = torch.zeros(len(self.rows), dtype=torch.bool)
-        if self.embedder and attention is not None and static.conditioning:
+        if static.intervention and static.conditioning:  # the logits are marked already
+            marked = (static.conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
+        elif isinstance(self.embedder, Embedder) and attention is not None and static.conditioning:
             if self._memory is None:
                 self._memory = ContextMemory(len(self.rows), CAPACITY, static.conditioning.signs.shape[1])
             probs, marked = self.embedder(attention, ids, probs, static.conditioning, self._memory)
@@ -133,6 +141,10 @@ class RunningBatch:
             if not end:
                 row.ids.append(new)
                 row.marked += mark
+
+    def _read(self, prefill: _Prefill, hurry: bool) -> bool:
+        with steered(_intervention(self.embedder, _conditioning(prefill.rows, self.lm.device))):
+            return prefill.coming.advance(hurry=hurry)
 
     def _join(self, prefill: _Prefill) -> None:
         self._model.join(prefill.coming)
@@ -175,6 +187,8 @@ class _Static:
 
     settings: BatchSettings
     conditioning: Conditioning | None
+    intervention: Intervention | None
+    """What marks the model's own forward pass, for the kinds that act there."""
     uniforms: Tensor
     """(B, longest) float64."""
     at_least: Tensor
@@ -184,26 +198,36 @@ class _Static:
     """(B,): tokens written so far, the end-of-text token not counted."""
 
     @classmethod
-    def stack(cls, rows: Sequence[Row], lm: FrozenLM) -> _Static:
+    def stack(cls, rows: Sequence[Row], lm: FrozenLM, embedder: AnyEmbedder | None) -> _Static:
         device = lm.device
         uniforms = torch.zeros(len(rows), max(len(row.uniforms) for row in rows), dtype=torch.float64)
         for i, row in enumerate(rows):
             uniforms[i, : len(row.uniforms)] = row.uniforms
-        conditioning = None
-        lengths = {len(row.signs) for row in rows if row.signs is not None and row.strength > 0}
-        if lengths:
-            (n,) = lengths
-            signs = torch.stack([torch.ones(n) if row.signs is None else row.signs.float().cpu() for row in rows])
-            strength = torch.tensor([0.0 if row.signs is None else row.strength for row in rows])
-            conditioning = Conditioning(signs.to(device), strength.to(device))
+        conditioning = _conditioning(rows, device)
         return cls(
             BatchSettings.stack([row.sampling for row in rows], lm.vocab_size, device),
             conditioning,
+            _intervention(embedder, conditioning),
             uniforms.to(device),
             torch.tensor([row.sampling.min_new_tokens for row in rows], device=device),
             torch.tensor([row.ids[-1] if row.ids else row.prompt_ids[-1] for row in rows], device=device),
             torch.tensor([len(row.ids) for row in rows], device=device),
         )
+
+
+def _conditioning(rows: Sequence[Row], device: torch.device) -> Conditioning | None:
+    """None where no row is marked."""
+    lengths = {len(row.signs) for row in rows if row.signs is not None and row.strength > 0}
+    if not lengths:
+        return None
+    (n,) = lengths
+    signs = torch.stack([torch.ones(n) if row.signs is None else row.signs.float().cpu() for row in rows])
+    strength = torch.tensor([0.0 if row.signs is None else row.strength for row in rows])
+    return Conditioning(signs.to(device), strength.to(device))
+
+
+def _intervention(embedder: AnyEmbedder | None, conditioning: Conditioning | None) -> Intervention | None:
+    return embedder.intervention(conditioning) if isinstance(embedder, ResidualEmbedder) and conditioning else None
 
 
 def alike(rows: Sequence[Row]) -> list[list[Row]]:
@@ -221,7 +245,7 @@ def alike(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def decode(
-    lm: FrozenLM, embedder: Embedder | None, rows: Sequence[Row], layers: tuple[int, ...], on_step: StepHook | None = None
+    lm: FrozenLM, embedder: AnyEmbedder | None, rows: Sequence[Row], layers: tuple[int, ...], on_step: StepHook | None = None
 ) -> Sequence[Row]:
     """Write all rows to their end, as one batch; the same rows again, for convenience."""
     batch = RunningBatch(lm, embedder, layers)

@@ -6,10 +6,12 @@ import csv
 from pathlib import Path
 
 PANELS = {
-    "loss terms": ["loss", "detection", "balance", "repeats"],
-    "z (training texts, 40 to 128 tokens)": ["z_promptless", "z_edited"],
-    "z (held-out texts, 128 tokens)": ["val_z_promptless", "val_z_promptless_p05", "val_z_edited", "val_z_edited_p10"],
-    "share of positions marked": ["marked"],
+    "loss terms": ["loss", "detection", "balance", "repeats", "quality"],
+    "z (training texts of different lengths)": ["z_clean", "z_promptless", "z_edited"],
+    "z (held-out texts of full length)": [
+        *("val_z_clean", "val_z_clean_p05", "val_z_promptless", "val_z_promptless_p05", "val_z_edited", "val_z_edited_p10"),
+    ],
+    "marking": ["marked", "divergence", "val_divergence", "bits_clean", "bits_edited", "val_bits_clean", "val_bits_edited"],
 }
 
 

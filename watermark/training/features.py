@@ -21,6 +21,7 @@ from torch import Tensor
 
 from watermark.base_model import FrozenLM
 from watermark.errors import InvalidInput
+from watermark.extraction.reading import leading_token
 from watermark.inference.torch_lm import TorchLM
 from watermark.sampling.decode import Row, decode
 from watermark.sampling.requests import SamplingSettings
@@ -140,8 +141,22 @@ def _edited(lm: TorchLM, ids: np.ndarray, prompt: int, prefix: list[int], spec: 
     }
 
 
+def shard(lm: TorchLM, ids: np.ndarray, prompt: int, spec: FeatureSpec, rng: np.random.Generator) -> Shard:
+    """Original and edited versions of the windows `ids` (N, P+T)."""
+    prefix = leading_token(lm)
+    return _original(lm, torch.from_numpy(ids), prompt, spec) | _edited(lm, ids, prompt, prefix or [0], spec, rng)
+
+
+MakeShard = Callable[[TorchLM, np.ndarray, int, FeatureSpec, np.random.Generator], Shard]
+
+
 def compute_features(
-    lm: TorchLM, corpus: Path, folder: Path, spec: FeatureSpec, on_shard: Callable[[int, int], None] | None = None
+    lm: TorchLM,
+    corpus: Path,
+    folder: Path,
+    spec: FeatureSpec,
+    on_shard: Callable[[int, int], None] | None = None,
+    make: MakeShard = shard,
 ) -> list[Path]:
     """Fill `folder` with shards and return them in order; shards that are there already are kept.
 
@@ -153,11 +168,6 @@ def compute_features(
     if marker.exists() and marker.read_text() != description:
         raise InvalidInput(f"{folder} holds features of another configuration. Delete it or name another folder.")
     marker.write_text(description)
-    prefix = lm.tokenize("a")
-    prefix_ids = prefix.ids[: prefix.prefix]
-    if not prefix_ids:
-        end = lm.end_ids[:1]
-        prefix_ids = list(end) if end else [0]
     total, human = _shards(spec), -(-spec.documents // spec.shard)
     rng = np.random.default_rng(spec.seed)
     paths = []
@@ -166,11 +176,9 @@ def compute_features(
         if not path.exists():
             if index >= human:
                 ids = _continue(lm, ids, prompt, (spec.seed, index, 1))
-            shard = _original(lm, torch.from_numpy(ids), prompt, spec)
-            edit_rng = np.random.default_rng([spec.seed, index])
-            shard |= _edited(lm, ids, prompt, prefix_ids, spec, edit_rng)
+            made = make(lm, ids, prompt, spec, np.random.default_rng([spec.seed, index]))
             partial = path.with_suffix(".partial")
-            save_file({k: v.contiguous() for k, v in shard.items()}, partial)
+            save_file({k: v.contiguous() for k, v in made.items()}, partial)
             partial.replace(path)
         paths.append(path)
         if on_shard:

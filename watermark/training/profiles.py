@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 Advance = Callable[[str, int, int, str], None]
 """(stage, done, total, words shown beside the bar)."""
@@ -24,8 +25,17 @@ class Profile:
     """Marked texts written for the refinement of the extractor."""
 
 
-PROFILES = {
-    "cpu": Profile(device="cpu", documents=512, sampled=256, steps=4000, texts=8, learning_rate=1e-4, finished=384),
-    "gpu": Profile(device="cuda", documents=2048, sampled=1024, steps=8000, texts=32, learning_rate=2e-4, finished=1536),
+Kind = Literal["tournament", "gated", "substituted"]
+_RESIDUAL = {
+    "cpu": Profile(device="cpu", documents=384, sampled=32, steps=3000, texts=12, learning_rate=1e-3, finished=0),
+    "gpu": Profile(device="cuda", documents=2048, sampled=1024, steps=8000, texts=32, learning_rate=1e-3, finished=0),
 }
-"""`cpu` made the shipped checkpoint. `gpu` is sized by arithmetic and has not been run."""
+PROFILES: dict[Kind, dict[str, Profile]] = {
+    "tournament": {
+        "cpu": Profile(device="cpu", documents=512, sampled=256, steps=4000, texts=8, learning_rate=1e-4, finished=384),
+        "gpu": Profile(device="cuda", documents=2048, sampled=1024, steps=8000, texts=32, learning_rate=2e-4, finished=1536),
+    },
+    "gated": _RESIDUAL,
+    "substituted": _RESIDUAL,
+}
+"""`cpu` of `tournament` made the shipped checkpoint. `gpu` is sized by arithmetic and has not been run."""

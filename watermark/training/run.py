@@ -9,63 +9,87 @@ from pathlib import Path
 from typing import Any
 
 from watermark.checkpoint import save_pair
-from watermark.config import WatermarkConfig
+from watermark.config import AnyConfig, ResidualConfig
 from watermark.inference.torch_lm import TorchLM
+from watermark.pair import AnyPair
+from watermark.training.course import Course
 from watermark.training.dataset import FeatureSet
 from watermark.training.features import FeatureSpec, compute_features
 from watermark.training.finished import FinishedSpec, finished_texts
 from watermark.training.profiles import Advance, Profile
 from watermark.training.refinement import RefinementSettings, refine
+from watermark.training.residual_course import ResidualCourse, UpperSet
+from watermark.training.tournament_course import TournamentCourse
 from watermark.training.trainer import Progress, Trainer, TrainingSettings
+from watermark.training.upper_features import upper_shard
 
 REPORT = "training.json"
+WINDOW = 160
+"""Target tokens of a text for the kinds that act inside the model, and the longest prompt before them."""
+PROMPT = (8, 48)
 
 
 def run_training(
-    lm: TorchLM, config: WatermarkConfig, corpus: Path, out: Path, features: Path, profile: Profile, seed: int, advance: Advance
+    lm: TorchLM, config: AnyConfig, corpus: Path, out: Path, features: Path, profile: Profile, seed: int, advance: Advance
 ) -> dict[str, Any]:
     """Train a pair for `lm` into the folder `out`; the report, which is also left there as training.json.
 
     Raises InvalidInput (corpus, features of another run) and CheckpointError (`out` holds a run with other settings).
     """
-    spec = FeatureSpec(documents=profile.documents, sampled=profile.sampled, query_layers=config.query_layers, seed=seed)
-    settings = TrainingSettings(steps=profile.steps, texts=profile.texts, learning_rate=profile.learning_rate, seed=seed)
+    settings = TrainingSettings(steps=profile.steps, learning_rate=profile.learning_rate, seed=seed)
     clock = [time.monotonic()]
-    paths = compute_features(lm, corpus, features, spec, lambda done, total: advance("features", done, total, ""))
+    course = _course(lm, config, corpus, features, profile, seed, advance)
     clock.append(time.monotonic())
 
     latest: dict[str, float] = {}
 
     def on_step(step: Progress) -> None:
         latest.update(step.figures)
-        advance("training", step.step, step.steps, f"z {latest['z_promptless']:.2f}, edited {latest['z_edited']:.2f}" if latest else "")
+        first, second = course.shown
+        advance("training", step.step, step.steps, f"z {latest[first]:.2f}, edited {latest[second]:.2f}" if latest else "")
 
-    pair = Trainer(lm, config, settings, FeatureSet(paths), out).run(on_step)
+    pair = Trainer(lm, config, settings, course, out).run(on_step)
     clock.append(time.monotonic())
-    refinement = None
-    if profile.finished:
-        finished = FinishedSpec(texts=profile.finished, seed=seed)
-        pair.eval()
-        cache = out / f"finished-{profile.finished}.safetensors"  # all else that decides it, the trainer holds to
-        data = finished_texts(lm, pair, corpus, cache, finished, lambda stage, done, total: advance(stage, done, total, ""))
-        refining = RefinementSettings(seed=seed)
-        refinement = refine(
-            pair, lm.embed, data, refining, lambda step, figures: advance("refinement", step, refining.steps, _words(figures))
-        )
-        save_pair(pair, lm, out)
+    refinement = _refine(lm, pair, corpus, out, profile, seed, advance) if profile.finished else None
     clock.append(time.monotonic())
     stages = ("features", "training", "refinement")
     report = {
         "checkpoint": out.name,
         "base_model": lm.name,
+        "kind": config.kind,
         "profile": asdict(profile),
         "seed": seed,
         "seconds": {name: round(end - start) for name, start, end in zip(stages, clock, clock[1:], strict=False)},
         "figures": latest,
-        "refinement": asdict(refinement) if refinement else None,
+        "refinement": refinement,
     }
     (out / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
+
+
+def _course(lm: TorchLM, config: AnyConfig, corpus: Path, folder: Path, profile: Profile, seed: int, advance: Advance) -> Course:
+    """The kind's own way of training, with its features."""
+    spec = FeatureSpec(documents=profile.documents, sampled=profile.sampled, query_layers=config.query_layers, seed=seed)
+
+    def on_shard(done: int, total: int) -> None:
+        advance("features", done, total, "")
+
+    if not isinstance(config, ResidualConfig):
+        return TournamentCourse(FeatureSet(compute_features(lm, corpus, folder, spec, on_shard)), texts=profile.texts)
+    spec = FeatureSpec(**asdict(spec) | {"query_layers": (config.first,), "window": WINDOW, "prompt": PROMPT, "versions": 0})
+    return ResidualCourse(UpperSet(compute_features(lm, corpus, folder, spec, on_shard, upper_shard)), texts=profile.texts)
+
+
+def _refine(lm: TorchLM, pair: AnyPair, corpus: Path, out: Path, profile: Profile, seed: int, advance: Advance) -> dict[str, Any]:
+    """The extractor's own weights, on texts that were written from beginning to end."""
+    finished = FinishedSpec(texts=profile.finished, seed=seed)
+    pair.eval()
+    cache = out / f"finished-{profile.finished}.safetensors"  # all else that decides it, the trainer holds to
+    data = finished_texts(lm, pair, corpus, cache, finished, lambda stage, done, total: advance(stage, done, total, ""))
+    refining = RefinementSettings(seed=seed)
+    result = refine(pair, lm.embed, data, refining, lambda step, figures: advance("refinement", step, refining.steps, _words(figures)))
+    save_pair(pair, lm, out)
+    return asdict(result)
 
 
 def _words(figures: dict[str, float]) -> str:

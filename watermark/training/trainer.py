@@ -6,23 +6,20 @@ import csv
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from watermark.checkpoint import save_pair
-from watermark.config import WatermarkConfig
+from watermark.config import AnyConfig
 from watermark.errors import CheckpointError
 from watermark.inference.torch_lm import TorchLM
-from watermark.pair import WatermarkPair, build_pair
+from watermark.pair import AnyPair
+from watermark.training.course import Course
 from watermark.training.curves import plot_curves
-from watermark.training.dataset import FeatureSet
-from watermark.training.objective import LossWeights, detection_z, losses
 
-READER_RATE = 5.0
-"""Learning rate of the reader, as a multiple of that of the shared attention."""
 STATE, CURVES = "training.pt", "curves.csv"
 
 
@@ -31,10 +28,6 @@ class TrainingSettings:
     """How long and how hard to train."""
 
     steps: int = 4000
-    texts: int = 8
-    """Texts per step."""
-    candidates: int = 24
-    """Candidates per position that the tournament is trained on (the likeliest ones)."""
     learning_rate: float = 1e-4
     warmup: int = 100
     weight_decay: float = 0.01
@@ -45,7 +38,6 @@ class TrainingSettings:
     report_every: int = 20
     """Steps per line of the curves."""
     validate_every: int = 500
-    loss: LossWeights = field(default_factory=LossWeights)
 
 
 @dataclass(frozen=True)
@@ -67,20 +59,15 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
 class Trainer:
     """Trains a pair into `folder`: checkpoint, curves (CSV and PNG) and the state to resume from."""
 
-    def __init__(self, lm: TorchLM, config: WatermarkConfig, settings: TrainingSettings, data: FeatureSet, folder: Path) -> None:
-        self.lm, self.settings, self.data, self.folder = lm, settings, data, folder
+    def __init__(self, lm: TorchLM, config: AnyConfig, settings: TrainingSettings, course: Course, folder: Path) -> None:
+        self.lm, self.settings, self.course, self.folder = lm, settings, course, folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.pair: WatermarkPair = build_pair(config, lm, settings.seed)
-        self.pair.normaliser.fit(data.sample_states().to(lm.device))
-        reader = list(self.pair.extractor.reader.parameters())
-        shared = [p for p in self.pair.parameters() if not any(p is r for r in reader)]
-        # The shared attention starts from random projections that already work; the reader starts from nothing.
-        groups = [{"params": shared, "scale": 1.0}, {"params": reader, "scale": READER_RATE}]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.pair: AnyPair = course.begin(lm, config, settings.seed)
+        self.optimizer = torch.optim.AdamW(course.groups(self.pair), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self.step = 0
         self._resume()
 
-    def run(self, on_step: Callable[[Progress], None] | None = None) -> WatermarkPair:
+    def run(self, on_step: Callable[[Progress], None] | None = None) -> AnyPair:
         """Train to the last step and save. Interrupted, it saves and can be started again."""
         saved = time.monotonic()
         window: list[dict[str, float]] = []
@@ -110,8 +97,7 @@ class Trainer:
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step) * group["scale"]
-        batch = self.data.batch(rng, settings.texts, settings.candidates, device)
-        terms, figures = losses(self.pair, self.lm.embed, batch, settings.loss, generator)
+        terms, figures = self.course.losses(self.lm, self.pair, rng, generator)
         loss = torch.stack(list(terms.values())).sum()
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(f"The loss is not finite at step {self.step}; lower the learning rate. The last checkpoint is kept.")
@@ -123,20 +109,8 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """z on held-out texts, all versions, with signs fixed by the seed: comparable between steps and runs."""
-        device = self.lm.device
-        generator = torch.Generator(device).manual_seed(self.settings.seed)
-        found = []
-        for batch in self.data.validation(8, 64, device):
-            signs = torch.randint(0, 2, (len(batch.probs), self.pair.config.n), generator=generator, device=device).float() * 2 - 1
-            found.append(detection_z(self.pair, self.lm.embed, batch, signs, generator)[0])
-        z = torch.cat(found)
-        return {
-            "val_z_promptless": float(z[:, 0].mean()),
-            "val_z_promptless_p05": float(z[:, 0].quantile(0.05)),
-            "val_z_edited": float(z[:, 1:].mean()),
-            "val_z_edited_p10": float(z[:, 1:].quantile(0.1)),
-        }
+        """Of the held-out texts; see `Course`."""
+        return self.course.validate(self.lm, self.pair, self.settings.seed)
 
     # ---- files ------------------------------------------------------------------------------------------------------
 
@@ -148,6 +122,7 @@ class Trainer:
             "settings": self._description(),
             "pair": self.pair.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "course": self.course.state(),
         }
         partial = self.folder / f"{STATE}.partial"
         torch.save(state, partial)
@@ -157,7 +132,7 @@ class Trainer:
 
     def _description(self) -> str:
         kept = {k: v for k, v in asdict(self.settings).items() if k not in {"save_every", "report_every", "validate_every"}}
-        return f"{sorted(kept.items())} {self.pair.config.model_dump(exclude={'base_model'})}"
+        return f"{sorted((kept | self.course.description()).items())} {self.pair.config.model_dump(exclude={'base_model'})}"
 
     def _resume(self) -> None:
         path = self.folder / STATE
@@ -168,6 +143,7 @@ class Trainer:
             raise CheckpointError(f"{path} was left by a run with other settings. Name another output folder, or delete it to start anew.")
         self.pair.load_state_dict(state["pair"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.course.restore(state["course"])
         self.step = state["step"]
         self._trim_curves()
 
@@ -186,8 +162,7 @@ class Trainer:
 
     def _append(self, row: dict[str, object]) -> None:
         path = self.folder / CURVES
-        columns = ["step", "learning_rate", "loss", "detection", "balance", "repeats", "z_promptless", "z_edited", "marked"]
-        columns += ["val_z_promptless", "val_z_promptless_p05", "val_z_edited", "val_z_edited_p10"]
+        columns = ["step", "learning_rate", "loss", *self.course.terms, *self.course.validation]
         new = not path.exists()
         with path.open("a", newline="") as file:
             writer = csv.DictWriter(file, columns, restval="")
