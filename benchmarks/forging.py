@@ -17,8 +17,9 @@ from watermark.embedding.embedder import Embedder
 from watermark.embedding.repeats import ContextMemory
 from watermark.evaluation.generation import WorkFolder, text_seed
 from watermark.evaluation.records import Prompt
+from watermark.pair import WatermarkPair
 from watermark.pipeline import WatermarkedModel
-from watermark.sampling.decode import Row, decode
+from watermark.sampling.decode import AnyEmbedder, Row, decode
 from watermark.sampling.requests import SamplingSettings
 
 QUARTERS = 4
@@ -60,6 +61,7 @@ class EagerEmbedder(Embedder):
 
     def __init__(self, model: WatermarkedModel, push: float) -> None:
         pair = model.pair
+        assert isinstance(pair, WatermarkPair)
         super().__init__(pair.config, pair.normaliser, pair.attention, pair.codes)
         self.log_gain, self.push = pair.embedder.log_gain, push
 
@@ -120,7 +122,7 @@ class Writer:
     def prompt_ids(self, number: int) -> list[int]:
         return self.model.lm.tokenize(self.prompts[number % len(self.prompts)].text).ids
 
-    def _decode(self, numbers: Sequence[int], signs: Sequence[Floats | None], embedder: Embedder) -> list[list[int]]:
+    def _decode(self, numbers: Sequence[int], signs: Sequence[Floats | None], embedder: AnyEmbedder) -> list[list[int]]:
         sampling = SamplingSettings(max_new_tokens=self.tokens, min_new_tokens=self.tokens, seed=None)
         draws = [np.random.default_rng(text_seed(self.seed, number)).random(self.tokens) for number in numbers]
         rows = [
@@ -155,6 +157,7 @@ def _arrays(reading: Reading) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _codes(model: WatermarkedModel, texts: Sequence[str]) -> NDArray[np.float32]:
+    assert isinstance(model.pair, WatermarkPair)
     rows = []
     for text in texts:
         tokens = model.lm.tokenize(text)

@@ -54,7 +54,7 @@ from watermark.evaluation.generation import WorkFolder, text_seed
 from watermark.evaluation.quality import likelihoods
 from watermark.evaluation.records import Prompt, draw_prompts, file_digest, last_tokens, read_prompts
 from watermark.inference.torch_lm import TorchLM
-from watermark.pair import build_pair
+from watermark.pair import WatermarkPair, build_pair
 from watermark.pipeline import FALSE_POSITIVE_RATE, WatermarkedModel
 from watermark.statistics.intervals import clopper_pearson
 
@@ -172,6 +172,7 @@ class Run:
         rows.append({"pair": "none, token codes alone", "n": count, **mean_z(z, self.seed)})
         for name, seed in (("untrained, with the seed of the issuer's", 0), ("untrained, with another seed", OTHER_SEED)):
             pair = build_pair(self.model.config, self.model.lm, seed)
+            assert isinstance(pair, WatermarkPair)
             pair.normaliser.fit(self._states([text.text for text in self.texts["unmarked"][: min(count, 16)]]))
             guess = WatermarkedModel(self.model.lm, pair.eval(), "guess")
             marked, unmarked = (

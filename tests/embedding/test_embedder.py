@@ -10,6 +10,7 @@ import torch
 from tests.fakes import fake_watermarked_model
 from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
+from watermark.pair import WatermarkPair
 
 
 @pytest.fixture
@@ -60,6 +61,7 @@ def test_a_token_drawn_before_in_a_similar_context_keeps_its_probability(step):
     assert not torch.allclose(fresh[0, 1], step["probs"][0, 1]), "a token that was not drawn before is reweighted"
     assert float(again[0, 1]) == float(step["probs"][0, 1])
     pair = fake_watermarked_model().pair
+    assert isinstance(pair, WatermarkPair)
     attention = pair.attention(pair.normaliser(near))
     others = [0, 2, 3]
     scores = pair.embedder.scores(attention, step["conditioning"].signs, pair.codes(step["candidates"]))[..., others]

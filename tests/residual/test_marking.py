@@ -106,7 +106,7 @@ def test_cached_decoding_sees_what_the_full_forward_sees(model: WatermarkedModel
     seen: list[Tensor] = []
     step = batch._model.step
 
-    def recording(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def recording(tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         found, states = step(tokens)
         seen.append(found.clone())
         return found, states

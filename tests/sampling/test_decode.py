@@ -15,6 +15,7 @@ from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
 from watermark.inference import torch_cache, torch_running
 from watermark.inference.torch_lm import TorchLM
+from watermark.pair import WatermarkPair
 from watermark.sampling.candidates import BatchSettings, select_candidates
 from watermark.sampling.decode import Row, RunningBatch, decode
 from watermark.sampling.requests import SamplingSettings
@@ -143,6 +144,7 @@ def sliding_lm(window: int | None) -> TorchLM:
 def test_one_prompt_with_several_messages_has_each_messages_own_distribution():
     """Before anything is sampled: the reweighted distribution of each row equals that of the row alone."""
     lm, pair = fake_lm(), fake_watermarked_model().pair
+    assert isinstance(pair, WatermarkPair)
     ids = torch.tensor([lm.tokenize("one prompt").ids])
     output = lm.model(input_ids=ids, output_hidden_states=True)
     states = torch.stack([output.hidden_states[layer][:, -1] for layer in pair.config.query_layers], dim=1)

@@ -27,7 +27,7 @@ def train(
         Kind,
         typer.Option(
             help="tournament reweights the next token without bias. gated and substituted change the model's own forward pass, "
-            "as in arXiv 2401.06829: see the documentation on how they compare."
+            "as in arXiv 2401.06829; they were never trained to the end, so that nothing is known of how they compare."
         ),
     ] = "tournament",
     profile: Annotated[
@@ -62,6 +62,8 @@ def train(
 
     if profile not in PROFILES[kind]:
         raise InvalidInput(f"--profile must be {' or '.join(PROFILES[kind])}; got {profile!r}.")
+    if finished and kind != "tournament":
+        raise InvalidInput("--finished goes with --kind tournament; the other kinds have no such stage.")
     if code_salt is not None and kind != "tournament":
         raise InvalidInput("--code-salt goes with --kind tournament; the other kinds have no token codes.")
     chosen = {"documents": documents, "sampled": sampled, "steps": steps, "finished": finished}

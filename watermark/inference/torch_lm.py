@@ -107,7 +107,7 @@ class TorchLM(FrozenLM):
             self._uppers[first] = self._part(slice(first, None))[0]
         return self._uppers[first]
 
-    def decoder(self) -> tuple[nn.Module, str, str]:
+    def decoder(self) -> tuple[Any, str, str]:
         """The module that holds the decoder layers, and the names of their list and of the final norm in it. Raises BaseModelError."""
         base = self.model.base_model
         for wrapper in WRAPPERS:

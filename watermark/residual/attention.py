@@ -79,9 +79,10 @@ class GatedBlock(nn.Module):
     def __init__(self, hidden_size: int, width: int, heads: int, key_size: int, gate: float) -> None:
         super().__init__()
         self.message = SlotCrossAttention(hidden_size, width, heads, key_size)
-        self.feed_forward = nn.Sequential(nn.Linear(hidden_size, width), nn.GELU(), nn.Linear(width, hidden_size))
-        nn.init.zeros_(self.feed_forward[2].weight)
-        nn.init.zeros_(self.feed_forward[2].bias)
+        first, last = nn.Linear(hidden_size, width), nn.Linear(width, hidden_size)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.feed_forward = nn.Sequential(first, nn.GELU(), last)
         self.message_gate = nn.Parameter(torch.tensor(float(gate)))
         self.feed_forward_gate = nn.Parameter(torch.tensor(float(gate)))
 

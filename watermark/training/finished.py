@@ -21,7 +21,7 @@ from watermark.evaluation.attacks import Attack, Materials, attack
 from watermark.evaluation.attacks.words import vocabulary
 from watermark.extraction.reading import leading_token
 from watermark.inference.torch_lm import TorchLM
-from watermark.pair import WatermarkPair
+from watermark.pair import AnyPair, WatermarkPair
 from watermark.sampling.decode import Row, decode
 from watermark.sampling.requests import SamplingSettings
 from watermark.training.corpus import shuffled_documents
@@ -49,7 +49,7 @@ Finished = dict[str, Tensor]
 
 
 def write_marked(
-    lm: FrozenLM, pair: WatermarkPair, corpus: Path, spec: FinishedSpec, on_batch: Callable[[int], None], strength: float = 1.0
+    lm: FrozenLM, pair: AnyPair, corpus: Path, spec: FinishedSpec, on_batch: Callable[[int], None], strength: float = 1.0
 ) -> tuple[list[str], Tensor]:
     """Marked continuations of corpus prompts, and the codeword (texts, n) of each: random signs, as any key's are.
 

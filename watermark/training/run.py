@@ -11,7 +11,7 @@ from typing import Any
 from watermark.checkpoint import save_pair
 from watermark.config import AnyConfig, ResidualConfig
 from watermark.inference.torch_lm import TorchLM
-from watermark.pair import AnyPair
+from watermark.pair import WatermarkPair
 from watermark.training.course import Course
 from watermark.training.dataset import FeatureSet
 from watermark.training.features import FeatureSpec, compute_features
@@ -50,7 +50,7 @@ def run_training(
 
     pair = Trainer(lm, config, settings, course, out).run(on_step)
     clock.append(time.monotonic())
-    refinement = _refine(lm, pair, corpus, out, profile, seed, advance) if profile.finished else None
+    refinement = _refine(lm, pair, corpus, out, profile, seed, advance) if isinstance(pair, WatermarkPair) and profile.finished else None
     clock.append(time.monotonic())
     stages = ("features", "training", "refinement")
     report = {
@@ -80,7 +80,7 @@ def _course(lm: TorchLM, config: AnyConfig, corpus: Path, folder: Path, profile:
     return ResidualCourse(UpperSet(compute_features(lm, corpus, folder, spec, on_shard, upper_shard)), texts=profile.texts)
 
 
-def _refine(lm: TorchLM, pair: AnyPair, corpus: Path, out: Path, profile: Profile, seed: int, advance: Advance) -> dict[str, Any]:
+def _refine(lm: TorchLM, pair: WatermarkPair, corpus: Path, out: Path, profile: Profile, seed: int, advance: Advance) -> dict[str, Any]:
     """The extractor's own weights, on texts that were written from beginning to end."""
     finished = FinishedSpec(texts=profile.finished, seed=seed)
     pair.eval()
