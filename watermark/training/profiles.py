@@ -27,8 +27,8 @@ class Profile:
 
 Kind = Literal["tournament", "gated", "substituted"]
 _RESIDUAL = {
-    "cpu": Profile(device="cpu", documents=384, sampled=32, steps=3000, texts=12, learning_rate=1e-3, finished=0),
-    "gpu": Profile(device="cuda", documents=2048, sampled=1024, steps=8000, texts=32, learning_rate=1e-3, finished=0),
+    "cpu": Profile(device="cpu", documents=384, sampled=32, steps=3000, texts=16, learning_rate=3e-4, finished=0),
+    "gpu": Profile(device="cuda", documents=2048, sampled=1024, steps=8000, texts=32, learning_rate=3e-4, finished=0),
 }
 PROFILES: dict[Kind, dict[str, Profile]] = {
     "tournament": {
@@ -38,4 +38,4 @@ PROFILES: dict[Kind, dict[str, Profile]] = {
     "gated": _RESIDUAL,
     "substituted": _RESIDUAL,
 }
-"""`cpu` of `tournament` made the shipped checkpoint. `gpu` is sized by arithmetic and has not been run."""
+"""`cpu` made the shipped checkpoints. `gpu` is sized by arithmetic and has not been run."""

@@ -23,8 +23,9 @@ from watermark.training.residual import TARGET_Z, UpperBatch, bit_accuracy, read
 
 SHORTEST = 64
 """Target tokens of the shortest training text."""
-EMBEDDER_RATE = 0.2
-"""Learning rate of the embedder, as a multiple of that of the extractor."""
+EMBEDDER_RATE, MATCHED_RATE = 0.2, 0.1
+"""Learning rates of the embedder and of the extractor's readout, as multiples of that of the extractor's transformer. Both start from
+directions that work, and a step's gradient is mostly the texts' own variation: a fast one undoes more than it learns."""
 ADAPTATION = 0.05
 """How fast the multiplier follows: its logarithm grows by so much a step when the divergence is twice its target."""
 MULTIPLIERS = (0.1, 1000.0)
@@ -52,7 +53,7 @@ class ResidualCourse:
     """See `Course`."""
 
     data: UpperSet
-    texts: int = 12
+    texts: int = 16
     """Texts per step."""
     candidates: int = 48
     """Likeliest candidates per position from which training draws."""
@@ -82,9 +83,13 @@ class ResidualCourse:
         return pair
 
     def groups(self, pair: ResidualPair) -> list[dict[str, Any]]:
-        # The embedder starts from directions that already work; most of the extractor starts from nothing.
-        embedder, extractor = list(pair.embedder.parameters()), list(pair.extractor.parameters())
-        return [{"params": embedder, "scale": EMBEDDER_RATE}, {"params": extractor, "scale": 1.0}]
+        matched = [pair.extractor.readout.weight]
+        others = [p for p in pair.extractor.parameters() if p is not matched[0]]
+        return [
+            {"params": list(pair.embedder.parameters()), "scale": EMBEDDER_RATE},
+            {"params": matched, "scale": MATCHED_RATE},
+            {"params": others, "scale": 1.0},
+        ]
 
     def losses(self, lm: TorchLM, pair: ResidualPair, rng: np.random.Generator, generator: torch.Generator) -> Losses:
         shard = self.data.training[rng.integers(len(self.data.training))]
