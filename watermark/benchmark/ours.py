@@ -22,7 +22,13 @@ class Ours:
         self.model, self.name = model, model.name
         self.title = f"Countersign ({model.name})"
         self.keys = evaluation_keys(seed)
-        self.settings = {"checkpoint": model.name, "digest": digest, "keys": len(self.keys), "nonce_bits": model.config.nonce_bits}
+        self.settings = {
+            "checkpoint": model.name,
+            "digest": digest,
+            "backend": model.lm.backend,
+            "keys": len(self.keys),
+            "nonce_bits": model.config.nonce_bits,
+        }
 
     def write(self, orders: Sequence[Order], sampling: SamplingSettings, *, marked: bool = True) -> list[list[int]]:
         return self.write_with([self.key(order.number) if marked else None for order in orders], orders, sampling)

@@ -75,6 +75,7 @@ def benchmark(
     from watermark.benchmark.ours import Ours
     from watermark.benchmark.page import publish
     from watermark.benchmark.run import run_benchmark
+    from watermark.checkpoint import read_config
     from watermark.inference.torch_lm import TorchLM
     from watermark.pipeline import WatermarkedModel
 
@@ -87,9 +88,13 @@ def benchmark(
     if len({folder.name for folder in folders}) < len(folders):
         raise InvalidInput(f"Two checkpoints have the same name: {', '.join(folder.name for folder in folders)}.")
     lm = load_base_model(name, device=device, backend=backend)
-    methods: list[Method] = [Ours(WatermarkedModel.load(lm, folder), folder_digest(folder), seed) for folder in folders]
-    methods += [_peers()[peer](lm) for peer in scale.peers]
     judge_lm = lm if isinstance(lm, TorchLM) else load_torch_model(name)
+    methods: list[Method] = []
+    for folder in folders:
+        # What acts inside the model needs it as transformers runs it; all else is written and read by the fast backend.
+        model = WatermarkedModel.load(lm if read_config(folder).kind == "tournament" else judge_lm, folder)
+        methods.append(Ours(model, folder_digest(folder), seed))
+    methods += [_peers()[peer](lm) for peer in scale.peers]
     independent = (Path(judge).name if Path(judge).exists() else judge, load_torch_model(judge, device=device)) if judge else None
     with stage_bars() as advance:
         report = run_benchmark(

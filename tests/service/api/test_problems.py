@@ -196,14 +196,19 @@ def test_no_request_holds_up_the_others(tmp_path: Path, path: str, body: dict[st
     with serving(small_settings(tmp_path, max_body_bytes=2 * MIB)) as served, ThreadPoolExecutor(1) as pool:
         content = json.dumps(body, separators=(",", ":"))
         assert len(content) > 80_000
-        slowest = 0.0
-        sent = pool.submit(served.client.post, path, content=content, headers=JSON)
-        while not sent.done():
-            began = time.monotonic()
-            assert served.client.get("/livez").status_code == 200
-            slowest = max(slowest, time.monotonic() - began)
-        assert sent.result().status_code in (400, 422)
-    assert slowest < 0.5  # listed, they would take more than a second
+
+        def slowest() -> float:
+            found = 0.0
+            sent = pool.submit(served.client.post, path, content=content, headers=JSON)
+            while not sent.done():
+                began = time.monotonic()
+                assert served.client.get("/livez").status_code == 200
+                found = max(found, time.monotonic() - began)
+            assert sent.result().status_code in (400, 422)
+            return found
+
+        # Listed, they would take more than a second, every time; a busy machine is slow once.
+        assert min(slowest() for _ in range(3)) < 0.5
 
 
 def test_bodies_over_the_limit(served: Served) -> None:

@@ -65,8 +65,8 @@ def test_ten_thousand_hostile_requests(tmp_path: Path) -> None:
         for status in ("200", "400", "404", "405", "413", "415", "421", "422"):
             assert totals[status], f"no {status} in {seen}"
 
-        until(lambda: served.unfinished == 0, "all places to be given back")
-        until(lambda: not served.server.server_state.connections, "all connections to be closed")
+        until(lambda: served.unfinished == 0, "all places to be given back", 60)
+        until(lambda: not served.server.server_state.connections, "all connections to be closed", 60)
         assert served.readiness()[0] == 200
         assert served.generate().status_code == served.verify("a").status_code == 200
         after = Held.by(served)
