@@ -15,7 +15,7 @@ from torch import Tensor
 from watermark.base_model import FrozenLM, Tokens
 from watermark.extraction.extractor import Evidence, Extractor
 from watermark.normalise import normalise
-from watermark.residual.extractor import TextExtractor
+from watermark.residual.extractor import TextExtractor, shares
 
 AnyExtractor = Extractor | TextExtractor
 
@@ -115,6 +115,6 @@ def _token_reader(lm: FrozenLM, extractor: TextExtractor) -> _Read:
     def read(batch: Sequence[_Window]) -> Sequence[Tensor]:
         # One by one: unpadded, a text has the same evidence whatever is read beside it.
         rows = [torch.tensor([window.targets], device=lm.device) for window in batch]
-        return [extractor(lm.embed(row), torch.ones_like(row, dtype=torch.bool))[0] for row in rows]
+        return [extractor(lm.embed(row), shares(row, torch.ones_like(row, dtype=torch.bool)))[0] for row in rows]
 
     return read

@@ -3,6 +3,9 @@
 Each sign's query weighs every token, and the evidence is the *sum* of what the tokens say, not their mean: so it stays a sum over tokens,
 as everything that comes after it (windows, localisation, calibration) wants it. It reads nothing of the base model but its frozen table of
 token embeddings.
+
+A token that stands in the text for the k-th time counts 1/k. A mark that leans towards the same words everywhere makes a model repeat
+itself, and a loop of one word says as little about the signs as the word does once.
 """
 
 from __future__ import annotations
@@ -27,6 +30,17 @@ def rotate(values: Tensor) -> Tensor:
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
 
+def shares(ids: Tensor, valid: Tensor) -> Tensor:
+    """Token ids (B, T), valid (B, T) bool → (B, T): 1/k where a token stands for the k-th time in its row, 0 where not valid."""
+    place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    # Sorted, with the order of the text among equals, a token's number among its like is its distance from the first of them.
+    values, order = ids.masked_fill(~valid, -1).sort(dim=1, stable=True)
+    first = torch.ones_like(valid)
+    first[:, 1:] = values[:, 1:] != values[:, :-1]
+    number = place - place.masked_fill(~first, 0).cummax(dim=1).values + 1
+    return torch.zeros(ids.shape, device=ids.device).scatter(1, order, 1 / number) * valid
+
+
 class TextLayer(nn.Module):
     """Pre-norm transformer layer in which every token sees every other of its text."""
 
@@ -49,11 +63,12 @@ class TextLayer(nn.Module):
 
 
 class TextExtractor(nn.Module):
-    """Token embeddings (B, T, hidden) → evidence (B, T, n): e_i = Σ_t w_i(t) · κ_i(x_t − c_t).
+    """Token embeddings (B, T, hidden) → evidence (B, T, n): e_i = Σ_t a_t · w_i(t) · κ_i(x_t − c_t).
 
-    κ_i is linear in the token's embedding x_t: what the base model's head makes of a direction in its last state. c_t, the embedding to
-    expect at that place of such a text, and w_i ≥ 0, the attention of sign i's query to token t, come from the transformer. Both are
-    shared between the signs, all or most of them: what a single sign's own weights could learn is drowned by the text's own variation.
+    a_t are the `shares`. κ_i is linear in the token's embedding x_t: what the base model's head makes of a direction in its last state.
+    c_t, the embedding to expect at that place of such a text, and w_i ≥ 0, the attention of sign i's query to token t, come from the
+    transformer. Both are shared between the signs, all or most of them: what a single sign's own weights could learn is drowned by the
+    text's own variation.
     """
 
     mean: Tensor
@@ -89,12 +104,13 @@ class TextExtractor(nn.Module):
         codes = directions * self.deviation
         self.readout.weight.copy_(codes / codes.norm(dim=1, keepdim=True))
 
-    def forward(self, embeddings: Tensor, valid: Tensor) -> Tensor:
-        """`valid` (B, T) bool: False for padding, which has no evidence."""
+    def forward(self, embeddings: Tensor, share: Tensor) -> Tensor:
+        """`share` (B, T) of each token, see `shares`; 0 for padding, which has no evidence."""
+        valid = share > 0
         features = ((embeddings.float() - self.mean) / self.deviation).clamp(-CLIP, CLIP)
         values = self.project(F.layer_norm(features, features.shape[-1:]))
         for layer in self.layers:
             values = layer(values, valid)
         values = self.norm(values)
         weight = F.softplus(self.keys(values) @ self.queries.T * self.queries.shape[1] ** -0.5 + self.trust(values) + self.bias)
-        return weight * self.readout(features - self.expected(values)) * valid.unsqueeze(-1)
+        return weight * self.readout(features - self.expected(values)) * share.unsqueeze(-1)

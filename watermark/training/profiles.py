@@ -27,7 +27,7 @@ class Profile:
 
 Kind = Literal["tournament", "gated", "substituted"]
 _RESIDUAL = {
-    "cpu": Profile(device="cpu", documents=384, sampled=32, steps=3000, texts=16, learning_rate=3e-4, finished=0),
+    "cpu": Profile(device="cpu", documents=384, sampled=32, steps=800, texts=16, learning_rate=3e-4, finished=0),
     "gpu": Profile(device="cuda", documents=2048, sampled=1024, steps=8000, texts=32, learning_rate=3e-4, finished=0),
 }
 PROFILES: dict[Kind, dict[str, Profile]] = {

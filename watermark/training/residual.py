@@ -19,6 +19,7 @@ from watermark.embedding.conditioning import Conditioning
 from watermark.inference.steering import resumed, steered
 from watermark.inference.torch_lm import TorchLM
 from watermark.pair import ResidualPair
+from watermark.residual.extractor import shares
 from watermark.training.channel import FOREIGN, apply_edits, draw_edits
 from watermark.training.features import Shard
 from watermark.training.upper_features import candidate_logits
@@ -123,11 +124,13 @@ def edited_versions(batch: UpperBatch, rng: np.random.Generator) -> Edited:
     return Edited(torch.from_numpy(origin).to(device), torch.from_numpy(ids).to(device), torch.from_numpy(valid).to(device))
 
 
-def apply_versions(lm: TorchLM, embeddings: Tensor, edited: Edited) -> Tensor:
-    """Embeddings (B, T, E) of the drawn tokens → (B, T', E) of the edited text."""
-    places = edited.origin.clamp(min=0).unsqueeze(-1).expand(-1, -1, embeddings.shape[-1])
-    foreign = (edited.origin == FOREIGN).unsqueeze(-1)
-    return torch.where(foreign, lm.embed(edited.ids).float(), embeddings.gather(1, places))
+def apply_versions(lm: TorchLM, embeddings: Tensor, ids: Tensor, edited: Edited) -> tuple[Tensor, Tensor]:
+    """Embeddings (B, T, E) and ids (B, T) of the drawn tokens → (B, T', E) and (B, T') of the edited text."""
+    origin = edited.origin.clamp(min=0)
+    places = origin.unsqueeze(-1).expand(-1, -1, embeddings.shape[-1])
+    foreign = edited.origin == FOREIGN
+    found = torch.where(foreign.unsqueeze(-1), lm.embed(edited.ids).float(), embeddings.gather(1, places))
+    return found, torch.where(foreign, edited.ids, ids.gather(1, origin))
 
 
 def z_scores(evidence: Tensor, signs: Tensor) -> Tensor:
@@ -153,13 +156,14 @@ def read_marked(
 ) -> Read:
     """Mark, draw, edit and read."""
     log_probs = candidate_logits(lm, marked_states(lm, pair, batch, signs), batch.candidates).log_softmax(dim=-1)
-    embeddings, _ = straight_through(log_probs, lm.embed(batch.candidates).float(), generator)
+    embeddings, drawn = straight_through(log_probs, lm.embed(batch.candidates).float(), generator)
+    ids = batch.candidates.gather(2, drawn.unsqueeze(-1))[..., 0]
     edited = edited_versions(batch, rng)
-    everywhere = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=signs.device)
+    others, edited_ids = apply_versions(lm, embeddings, ids, edited)
     return Read(
         divergence(log_probs, batch.log_probs),
-        pair.extractor(embeddings, everywhere),
-        pair.extractor(apply_versions(lm, embeddings, edited), edited.valid),
+        pair.extractor(embeddings, shares(ids, torch.ones_like(ids, dtype=torch.bool))),
+        pair.extractor(others, shares(edited_ids, edited.valid)),
     )
 
 
