@@ -20,6 +20,7 @@ from watermark.training.course import Losses
 from watermark.training.directions import quiet_directions
 from watermark.training.features import load_shard
 from watermark.training.residual import TARGET_Z, UpperBatch, bit_accuracy, read_marked, upper_batch, z_scores
+from watermark.training.substitution import aim, imitate
 
 SHORTEST = 64
 """Target tokens of the shortest training text."""
@@ -78,8 +79,13 @@ class ResidualCourse:
         pair = build_pair(config, lm, seed)
         assert isinstance(pair, ResidualPair)
         pair.extractor.fit(lm.embed(self.data.tokens().to(lm.device)))
-        pair.embedder.aim(quiet_directions(lm, self.data.training, config.slot_width) / head_gain(lm).unsqueeze(1))
-        pair.extractor.match(pair.embedder.directions() * head_gain(lm))
+        quiet = quiet_directions(lm, self.data.training, config.slot_width)
+        if config.kind == "gated":
+            pair.embedder.aim(quiet / head_gain(lm).unsqueeze(1))
+            pair.extractor.match(pair.embedder.directions() * head_gain(lm))
+        else:
+            imitate(lm, pair, self.data.training)
+            pair.extractor.match(aim(lm, pair, self.data.training[0], quiet, self.target, self.candidates))
         return pair
 
     def groups(self, pair: ResidualPair) -> list[dict[str, Any]]:
