@@ -195,6 +195,14 @@ def _quality(report: dict[str, Any], images: str) -> Iterator[str]:
         yield _table(["method", "perplexity", "nats per character"], rows)
     else:
         yield "Perplexity under an independent model was not measured: none comes with Countersign, and none was given (`--judge`)."
+    inside = [(m["title"], m["divergence"]) for m in report["methods"].values() if m.get("divergence")]
+    if inside:
+        yield (
+            "Marks that act inside the model change the distribution of the next token itself, whatever the key. KL(marked ‖ base) along "
+            "the marked texts, over the whole vocabulary, before top-k:"
+        )
+        rows = [[title, str(d["n"]), f"{d['nats']:.3f} {_interval(d['interval'])}"] for title, d in inside]
+        yield _table(["method", "n", "nats per token"], rows)
     similar = [(m["title"], m["similarity"]) for m in report["methods"].values() if m["similarity"]]
     if similar:
         yield (

@@ -15,6 +15,7 @@ from watermark.base_model import FrozenLM
 from watermark.benchmark import payload, quality
 from watermark.benchmark.decoding import write
 from watermark.benchmark.detection import detection_cells, threshold_cells
+from watermark.benchmark.divergence import divergence
 from watermark.benchmark.methods import Method, Order, Writer
 from watermark.benchmark.ours import Ours
 from watermark.benchmark.page import page
@@ -182,6 +183,10 @@ def run_benchmark(
         }
     for method in methods:
         found[method.name] |= shared.quality(method, texts[method.name], texts[UNMARKED], plain)
+        chosen = texts[method.name][: settings.scale.quality]
+        found[method.name]["divergence"] = (
+            divergence(method, chosen, shared.work(method), seed=settings.seed, progress=progress) if isinstance(method, Ours) else None
+        )
     drawn = quality.draws(
         plain, shared.prompts, settings.scale.diversity, shared.sampling, shared.work(plain), lm=lm, seed=settings.seed, progress=progress
     )
