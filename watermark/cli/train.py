@@ -27,7 +27,7 @@ def train(
         Kind,
         typer.Option(
             help="tournament reweights the next token without bias. gated and substituted change the model's own forward pass, "
-            "as in arXiv 2401.06829; they were never trained to the end, so that nothing is known of how they compare."
+            "as in arXiv 2401.06829: their marks cost quality, and docs/evidence.md says what they buy."
         ),
     ] = "tournament",
     profile: Annotated[
