@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -41,10 +42,10 @@ def run_on_ray(job: Job, run: RunFolder, *, workers: int | None, gpu: bool, batc
             parts = rows.map_batches(
                 RayWorker,
                 fn_constructor_args=(job.seeded(run.seed), [str(path.absolute()) for path in run.files], str(run.parts.absolute())),
-                fn_constructor_kwargs={"batch_size": batch_size, "threads": threads},
+                fn_constructor_kwargs={"batch_size": batch_size},
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=min(count, len(to_do)), max_tasks_in_flight_per_actor=2),
-                num_cpus=threads,
+                num_cpus=threads,  # Ray tells torch as well, by OMP_NUM_THREADS
                 num_gpus=1 if gpu else None,
             )
             done = run.resumed
@@ -61,10 +62,7 @@ def run_on_ray(job: Job, run: RunFolder, *, workers: int | None, gpu: bool, batc
 class RayWorker:
     """A `BlockWorker` in the form that Ray Data calls. What it raises on purpose travels as a word, not as a traceback of Ray's."""
 
-    def __init__(self, job: Job, files: list[str], parts: str, *, batch_size: int, threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
+    def __init__(self, job: Job, files: list[str], parts: str, *, batch_size: int) -> None:
         self._worker, self._fault = None, ""
         try:
             self._worker = BlockWorker(job, [Path(file) for file in files], Path(parts), batch_size)
@@ -91,6 +89,7 @@ def _row(numbered: Numbered) -> dict[str, int]:
 def _ray() -> Iterator[Any]:
     """Ray, running and quiet; stopped again where it was started here."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about a run is told to anybody
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its log files have the rest
     try:
         import ray
         import ray.data
@@ -105,7 +104,8 @@ def _ray() -> Iterator[Any]:
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
-        yield ray
+        with contextlib.redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and the result is to be alone
+            yield ray
     finally:
         if started:
             ray.shutdown()

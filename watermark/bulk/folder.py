@@ -130,6 +130,10 @@ class RunFolder:
         self.done[part.block] = part
         self._write(part)
 
+    def lines_there(self) -> int:
+        """Lines of the parts on the disk, reported or not."""
+        return sum(numbered.block.lines for numbered in self.blocks if part_path(self.parts, numbered.number).exists())
+
     def finish(self) -> Summary:
         """Write the manifest. Raises CountersignError when a part is missing or the input has changed meanwhile."""
         if missing := len(self.to_do()):

@@ -15,7 +15,7 @@ from watermark.sampling.requests import GenerationRequest, GenerationResult
 
 if TYPE_CHECKING:
     from watermark.pipeline import WatermarkedModel
-    from watermark.statistics.decision import Detail
+    from watermark.verification import Detail
 
 T = TypeVar("T")
 OnStep = Callable[[int, int], None]

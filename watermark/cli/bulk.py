@@ -73,6 +73,5 @@ def run_bulk(job: Job, files: tuple[Path, Path], workers: int | None, block_line
         try:
             return run_on_ray(job, run, workers=workers, gpu=device == "cuda", batch_size=batch_size, on_lines=show.at)
         except BaseException:
-            done = sum(part.lines for part in run.done.values())
-            show.say(f"{job.title}: stopped after {done} of {run.lines} lines; the same command again goes on from there")
+            show.say(f"{job.title}: stopped after {run.lines_there()} of {run.lines} lines; the same command again goes on from there")
             raise
