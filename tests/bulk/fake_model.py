@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from watermark.pipeline import WatermarkedModel
 
 
+DEADLY = "This text takes all of the memory."
+"""A process that verifies it dies."""
+
+
 @dataclass(frozen=True)
 class FakeModel:
     """Verifies without reading. Imports no torch, which a worker would take seconds for."""
@@ -24,6 +30,8 @@ class FakeModel:
 
     def verify(self, texts: Sequence[str], keys: Sequence[IssuerKey], *, false_positive_rate: float, detail: str) -> list[Verdict]:
         time.sleep(self.seconds * len(texts))
+        if DEADLY in texts:
+            os.kill(os.getpid(), signal.SIGKILL)
         return [
             Verdict(
                 verdict="not_detected",

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import bulk_million
-from tests.bulk.conftest import Begin
-from tests.bulk.fake_model import FakeModelChoice
+from tests.bulk.conftest import BLOCK_LINES, Begin
+from tests.bulk.fake_model import DEADLY, FakeModelChoice
 from tests.fakes import saved_fake
 from watermark.bulk.engine import _places, run_on_ray
 from watermark.bulk.jobs import VerifyJob
@@ -79,6 +79,14 @@ def test_what_a_worker_lacks_is_said_in_one_line(begin: Begin, job: VerifyJob) -
     with begin() as run, pytest.raises(CountersignError, match="^A worker stopped: The fake checkpoint is broken.$"):
         run_on_ray(broken, run, workers=1, gpu=False, batch_size=4, on_lines=lambda done: None)
     assert not list(run.parts.iterdir())
+
+
+def test_a_text_that_kills_every_worker_does_not_keep_the_run_for_ever(begin: Begin, job: VerifyJob, source: Path) -> None:
+    source.write_text(source.read_text() + json.dumps({"text": DEADLY}) + "\n")
+    with begin() as run, pytest.raises(CountersignError, match="^Ray gave up after [0-9]+ of 26 lines: "):
+        run_on_ray(job, run, workers=1, gpu=False, batch_size=4, on_lines=lambda done: None)
+    with begin() as run:
+        assert 6 in [numbered.number for numbered in run.to_do()] and run.resumed >= BLOCK_LINES
 
 
 def test_without_the_extra_the_command_names_it(begin: Begin, job: VerifyJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,9 @@ from watermark.errors import CountersignError
 
 ROWS = 10_000
 """Most pieces that Ray is asked to keep account of; beyond that, it hands out several blocks at a time."""
+RETRIES = 3
+"""A block is given to another worker so often when its worker dies. What kills them all, a text too long for the memory, would go on
+doing so: the run stops, with all other parts done or in reach of the next start."""
 STORE_BYTES = 128 * 2**20
 """Ray's shared memory on this machine: next to nothing goes through it."""
 
@@ -32,31 +36,44 @@ def run_on_ray(job: Job, run: RunFolder, *, workers: int | None, gpu: bool, batc
     """Do the blocks that `run` does not have yet; `on_lines(done)` is called after each.
 
     `workers` processes hold the model, by default one on every node, or with `gpu` one for every GPU.
-    Raises CountersignError: Ray is not installed, or a worker cannot load what it needs. Broken off, the folder is left as it is.
+    Raises CountersignError: Ray is not installed, or a worker cannot go on. Broken off, the folder is left ready to be taken up again.
     """
-    to_do = run.to_do()
-    if to_do:
+    if to_do := run.to_do():
         with _ray() as ray:
-            count, threads = _places(ray.nodes(), workers, gpu)
-            rows = ray.data.from_items([_row(numbered) for numbered in to_do], override_num_blocks=min(len(to_do), ROWS))
-            parts = rows.map_batches(
-                RayWorker,
-                fn_constructor_args=(job.seeded(run.seed), [str(path.absolute()) for path in run.files], str(run.parts.absolute())),
-                fn_constructor_kwargs={"batch_size": batch_size},
-                batch_size=1,
-                compute=ray.data.ActorPoolStrategy(size=min(count, len(to_do)), max_tasks_in_flight_per_actor=2),
-                num_cpus=threads,  # Ray tells torch as well, by OMP_NUM_THREADS
-                num_gpus=1 if gpu else None,
-            )
             done = run.resumed
-            for row in parts.iter_rows():
-                if row["fault"]:
-                    raise CountersignError(f"A worker stopped: {row['fault']}")
-                part = Part(**{name: row[name] for name in Part.__dataclass_fields__})
-                run.report(part)
-                done += part.lines
-                on_lines(done)
+            try:
+                for row in _parts(ray, job, run, to_do, _places(ray.nodes(), workers, gpu), gpu, batch_size):
+                    if row["fault"]:
+                        raise CountersignError(f"A worker stopped: {row['fault']}")
+                    part = Part(**{name: row[name] for name in Part.__dataclass_fields__})
+                    run.report(part)
+                    done += part.lines
+                    on_lines(done)
+            except ray.exceptions.RayError as error:
+                raise CountersignError(f"Ray gave up after {run.lines_there()} of {run.lines} lines: {error}") from error
     return run.finish()
+
+
+def _parts(
+    ray: Any, job: Job, run: RunFolder, to_do: list[Numbered], places: tuple[int, int], gpu: bool, batch_size: int
+) -> Iterator[dict[str, Any]]:
+    """What `RayWorker` says of each block, as they are done."""
+    count, threads = places
+    blocks = ray.data.from_items([_row(numbered) for numbered in to_do], override_num_blocks=min(len(to_do), ROWS))
+    with warnings.catch_warnings():
+        # Ray 2.60 has no other way to say how often a task is tried again, and says that this one will go.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        parts = blocks.map_batches(
+            RayWorker,
+            fn_constructor_args=(job.seeded(run.seed), [str(path.absolute()) for path in run.files], str(run.parts.absolute())),
+            fn_constructor_kwargs={"batch_size": batch_size},
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(count, len(to_do)), max_tasks_in_flight_per_actor=2),
+            num_cpus=threads,  # Ray tells torch as well, by OMP_NUM_THREADS
+            num_gpus=1 if gpu else None,
+            max_task_retries=RETRIES,
+        )
+    return parts.iter_rows()
 
 
 class RayWorker:
@@ -76,7 +93,7 @@ class RayWorker:
         try:
             if self._worker:
                 part = self._worker.do(Numbered(number, index, Block(*block)))
-        except CountersignError as error:
+        except (CountersignError, OSError) as error:
             self._fault = str(error)
         return {name: [value] for name, value in (asdict(part) | {"fault": self._fault}).items()}
 
@@ -100,8 +117,9 @@ def _ray() -> Iterator[Any]:
         address = os.environ.get("RAY_ADDRESS")
         own: dict[str, Any] = {} if address else {"include_dashboard": False, "object_store_memory": STORE_BYTES}
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Ray's, of its own settings
+        ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and the result is to be alone
