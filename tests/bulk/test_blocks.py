@@ -7,6 +7,8 @@ import json
 import random
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -68,7 +70,6 @@ def test_a_block_has_a_size_too(tmp_path: Path) -> None:
 
 
 def test_blocks_of_rows_are_the_rows(tmp_path: Path) -> None:
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "in.parquet"
     values = [None if i % 13 == 0 else word for i, word in enumerate(WORDS)]
     pq.write_table(pa.table({"other": range(100), "text": values}), path, row_group_size=37)
@@ -84,7 +85,6 @@ def test_blocks_of_rows_are_the_rows(tmp_path: Path) -> None:
 
 
 def test_parquet_without_texts_says_so(tmp_path: Path) -> None:
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"body": ["a"], "text": [1]}), path)
     for field, words in {"prompt": "no column 'prompt'; there are: body, text", "text": "must hold strings, not int64"}.items():

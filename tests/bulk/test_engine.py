@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import bulk_million
@@ -39,7 +41,6 @@ def test_no_line_is_lost_or_done_twice_when_workers_and_runs_are_killed(tmp_path
 
 def test_the_command_gives_what_it_gives_without_ray(tmp_path: Path, own_home: Path) -> None:
     """Parquet and gzip in one folder, against the plain command on the same lines; a worker has the model, the keys and no more."""
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     model = saved_fake(tmp_path / "model")
     save_pair(model.pair, model.lm, tmp_path / "pair")
     texts = ["A text", "", "b" * 90, "Another text of some length", "c d e"]

@@ -12,7 +12,7 @@ import atexit
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,8 +81,8 @@ class Launched(Processes):
     def from_main(self, make: Callable[[], T]) -> T:
         from accelerate.utils import broadcast_object_list
 
-        [value] = broadcast_object_list([make() if self.main else None])
-        return value
+        values: list[Any] = [make() if self.main else None]
+        return broadcast_object_list(values)[0]
 
     def share(self, module: nn.Module) -> None:
         module.load_state_dict(self.from_main(lambda: {name: value.cpu() for name, value in module.state_dict().items()}))
@@ -104,7 +104,7 @@ class Launched(Processes):
     def _mean(self, tensor: Tensor) -> Tensor:
         from accelerate.utils import reduce
 
-        return reduce(tensor, "mean")
+        return cast(Tensor, reduce(tensor, "mean"))
 
 
 def join(device: str) -> Processes:
