@@ -9,8 +9,8 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.fakes import fake_watermarked_model
+from watermark.bulk.work import line_seed
 from watermark.cli import common
-from watermark.cli.generate import line_seed
 from watermark.cli.jsonlines import LinesOutput
 
 PROMPTS = ["Once upon", "a time", "x", "", "The end", "of it", "A longer prompt with some more words in it", "z" * 100]

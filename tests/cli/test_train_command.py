@@ -18,7 +18,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The training replaced by a list that receives what it was called with."""
     calls: list[dict[str, Any]] = []
 
-    def run_training(lm, config, corpus, out, features, profile, seed, advance) -> dict[str, Any]:
+    def run_training(lm, config, corpus, out, features, profile, seed, advance, processes) -> dict[str, Any]:
         calls.append({"config": config, "features": features, "profile": profile, "seed": seed})
         advance("training", 1, 1, "")
         return {"seconds": {"training": 1}}

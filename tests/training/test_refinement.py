@@ -83,7 +83,9 @@ def test_the_whole_training_and_its_report(corpus, tmp_path: Path, monkeypatch):
     out = tmp_path / "run"
 
     def run():
-        return run_training(fake_lm(), fake_config(), corpus, out, out / "features", recipe, 0, lambda stage, *_: stages.append(stage))
+        made = run_training(fake_lm(), fake_config(), corpus, out, out / "features", recipe, 0, lambda stage, *_: stages.append(stage))
+        assert made is not None
+        return made
 
     report = run()
     assert list(dict.fromkeys(stages)) == ["features", "training", "writing texts", "reading edited texts", "refinement"]

@@ -5,51 +5,30 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Iterator
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from watermark.cli.jsonlines import LinesFile, LinesOutput, Record, error_record
+from watermark.bulk.lines import error_record, field_of
+from watermark.bulk.work import OnStep, Summary, TextWork
+from watermark.cli.jsonlines import LinesFile, LinesOutput
 from watermark.errors import InvalidInput
 
 T = TypeVar("T")
-OnStep = Callable[[int, int], None]
 PLAIN_SECONDS = 30.0
 """Without a terminal, one plain line at most this often."""
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a batch run did, for `--json` and for people."""
-
-    lines: int
-    errors: int
-    resumed: int
-    """Lines that an earlier, broken-off run had done."""
-    out: str
-
-
-@dataclass(frozen=True)
-class BatchWork(Generic[T]):
-    """`read` makes an item of (index from 0, line) or raises InvalidInput; `work` makes one record per item of a batch."""
-
-    title: str
-    read: Callable[[int, bytes], T]
-    work: Callable[[Sequence[T], OnStep], Sequence[Record]]
-    batch_size: int
-
-
-def run_batches(source: LinesFile, output: LinesOutput, job: BatchWork[T]) -> Summary:
+def run_batches(source: LinesFile, output: LinesOutput, job: TextWork[T], batch_size: int) -> Summary:
     """Do the lines that `output` does not have yet. Broken off, it leaves `output` ready to be taken up again."""
     resumed, bad, place = output.done, output.bad, output.done
-    with _progress(job.title, resumed, source.count) as show:
+    with progress(job.title, resumed, source.count) as show:
         if resumed:
             show.say(f"{job.title}: going on after {resumed} of {source.count} lines done before")
         try:
-            for lines in _batches(source, resumed, job, show):
+            for lines in _batches(source, resumed, job, batch_size):
                 items = [item for _, item in lines if not isinstance(item, InvalidInput)]
                 results = iter(job.work(items, show.within(place, len(items))) if items else ())
                 records = []
@@ -70,7 +49,7 @@ def run_batches(source: LinesFile, output: LinesOutput, job: BatchWork[T]) -> Su
     return Summary(place, bad, resumed, str(output.path))
 
 
-def _batches(source: LinesFile, start: int, job: BatchWork[T], show: _Show) -> Iterator[list[tuple[int, T | InvalidInput]]]:
+def _batches(source: LinesFile, start: int, job: TextWork[T], batch_size: int) -> Iterator[list[tuple[int, T | InvalidInput]]]:
     """Runs of consecutive lines with at most `batch_size` good ones, each line as its item or as what is wrong with it."""
     lines: list[tuple[int, T | InvalidInput]] = []
     good = 0
@@ -78,18 +57,18 @@ def _batches(source: LinesFile, start: int, job: BatchWork[T], show: _Show) -> I
         if index < start:
             continue
         try:
-            lines.append((index, job.read(index, raw)))
+            lines.append((index, job.read(index, field_of(raw, job.field))))
             good += 1
         except InvalidInput as error:
             lines.append((index, error))
-        if good == job.batch_size or len(lines) == 64 * job.batch_size:
+        if good == batch_size or len(lines) == 64 * batch_size:
             yield lines
             lines, good = [], 0
     if lines:
         yield lines
 
 
-class _Show:
+class Show:
     """A bar on a terminal, now and then a plain line elsewhere."""
 
     def __init__(self, title: str, start: int, total: int, bar: Progress | None) -> None:
@@ -116,10 +95,11 @@ class _Show:
 
 
 @contextlib.contextmanager
-def _progress(title: str, start: int, total: int) -> Iterator[_Show]:
+def progress(title: str, start: int, total: int) -> Iterator[Show]:
+    """Shows how many of `total` lines are done."""
     if not sys.stderr.isatty():
-        yield _Show(title, start, total, None)
+        yield Show(title, start, total, None)
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield _Show(title, start, total, bar)
+        yield Show(title, start, total, bar)

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.registry import Backend
+from watermark.bulk.jobs import ModelChoice
+from watermark.bulk.lines import is_text
 from watermark.cli.errors import FAILED
-from watermark.cli.jsonlines import is_text
 from watermark.codebook.keys import IssuerKey, KeyRing
 from watermark.errors import InvalidInput, UnknownIssuer
 from watermark.folders import key_folder
 
 if TYPE_CHECKING:
-    from watermark.cli.batches import Summary
+    from watermark.bulk.work import Summary
     from watermark.pipeline import WatermarkedModel
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, for programs.")]
@@ -57,17 +58,21 @@ BatchSizeOption = Annotated[
 ]
 
 
-def load_model(base_model: str | None, checkpoint: str | None, device: str, backend: Backend) -> WatermarkedModel:
-    """Base model and checkpoint, ready to use. Raises BaseModelError and CheckpointError."""
-    from models.registry import DEFAULT_BASE_MODEL, checkpoint_folder, load_base_model, prepare
+def chosen_model(base_model: str | None, checkpoint: str | None, device: str, backend: Backend) -> ModelChoice:
+    """Base model and checkpoint by name, made ready to be loaded. Raises BaseModelError and CheckpointError."""
+    from models.registry import DEFAULT_BASE_MODEL, checkpoint_folder
 
     name = base_model or DEFAULT_BASE_MODEL
-    folder = checkpoint_folder(name, checkpoint)  # a wrong name costs no model load
-    prepare(name, device=device, backend=backend, checkpoint=folder)  # the first time it takes minutes and shows its own progress
-    with waiting("loading the model"):
-        from watermark.pipeline import WatermarkedModel
+    choice = ModelChoice(name, checkpoint_folder(name, checkpoint), device, backend)  # a wrong name costs no model load
+    choice.prepare()  # the first time it takes minutes and shows its own progress
+    return choice
 
-        return WatermarkedModel.load(load_base_model(name, device=device, backend=backend, checkpoint=folder), folder)
+
+def load_model(base_model: str | None, checkpoint: str | None, device: str, backend: Backend) -> WatermarkedModel:
+    """Base model and checkpoint, ready to use. Raises BaseModelError and CheckpointError."""
+    choice = chosen_model(base_model, checkpoint, device, backend)
+    with waiting("loading the model"):
+        return choice.load()
 
 
 @contextlib.contextmanager

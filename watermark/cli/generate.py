@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import numpy as np
 import typer
 
+from watermark.bulk.jobs import GenerateJob, KeyChoice
+from watermark.bulk.lines import Record
+from watermark.bulk.work import generating, generation_record
 from watermark.cli import common
-from watermark.cli.batches import BatchWork, OnStep, run_batches
+from watermark.cli.batches import run_batches
+from watermark.cli.bulk import BlockLinesOption, Engine, EngineOption, WorkersOption, check_engine, run_bulk
 from watermark.cli.common import BackendOption, BaseModelOption, BatchSizeOption, CheckpointOption, DeviceOption, JsonOption, KeysOption
-from watermark.cli.jsonlines import LinesFile, LinesOutput, Record, field_of
+from watermark.cli.jsonlines import LinesFile, LinesOutput
 from watermark.errors import InvalidInput
 from watermark.sampling.requests import GenerationRequest, GenerationResult, SamplingSettings
-
-if TYPE_CHECKING:
-    from watermark.pipeline import WatermarkedModel
 
 DEFAULTS = SamplingSettings()
 
@@ -67,6 +66,9 @@ def generate(
         ),
     ] = None,
     batch_size: BatchSizeOption = 16,
+    engine: EngineOption = Engine.local,
+    workers: WorkersOption = None,
+    block_lines: BlockLinesOption = None,
     base_model: BaseModelOption = None,
     checkpoint: CheckpointOption = None,
     device: DeviceOption = "cpu",
@@ -80,8 +82,10 @@ def generate(
     others are done.
     """
     files = common.batch_files(prompt, prompts, out, "--prompts")
+    check_engine(engine, files, workers, block_lines, device)
     sampling = SamplingSettings(max_new_tokens, min_new_tokens, temperature, top_k, top_p, seed)
-    key = None if no_watermark else common.chosen_key(common.key_ring(keys), issuer)
+    ring = common.key_ring(keys)
+    key = None if no_watermark else common.chosen_key(ring, issuer)
     message = 0 if no_watermark else parse_payload(payload)
     template = GenerationRequest("", sampling, key, message, strength)  # bad settings end here, before anything is loaded
     if files is None:
@@ -90,11 +94,15 @@ def generate(
         with common.waiting("writing"):
             [result] = model.generate([request])
         _show(request, result, as_json)
+    elif engine is Engine.ray:
+        chosen = KeyChoice.of(ring, [key]) if key else None
+        job = GenerateJob(common.chosen_model(base_model, checkpoint, device, backend).anywhere(), chosen, sampling, message, strength)
+        common.finish_batch(run_bulk(job, files, workers, block_lines, device, batch_size), as_json)
     else:
         source = LinesFile(files[0])
         with LinesOutput(files[1], _arguments(source, template) | {"models": [base_model, checkpoint]}) as output:
             model = common.load_model(base_model, checkpoint, device, backend)
-            summary = run_batches(source, output, _job(model, template, batch_size))
+            summary = run_batches(source, output, generating(model, template), batch_size)
         common.finish_batch(summary, as_json)
 
 
@@ -111,20 +119,6 @@ def _arguments(source: LinesFile, template: GenerationRequest) -> Record:
     }
 
 
-def _job(model: WatermarkedModel, template: GenerationRequest, batch_size: int) -> BatchWork[GenerationRequest]:
-    def read(index: int, raw: bytes) -> GenerationRequest:
-        seed = template.sampling.seed
-        own = dataclasses.replace(template.sampling, seed=None if seed is None else line_seed(seed, index))
-        request = dataclasses.replace(template, prompt=field_of(raw, "prompt"), sampling=own)
-        model.check(request)
-        return request
-
-    def work(requests: Sequence[GenerationRequest], on_step: OnStep) -> Sequence[Record]:
-        return [_record(request, result) for request, result in zip(requests, model.generate(requests, on_step=on_step), strict=True)]
-
-    return BatchWork("generate", read, work, batch_size)
-
-
 def parse_payload(text: str | None) -> int:
     """Raises InvalidInput for anything but up to 16 hexadecimal digits, with or without 0x."""
     if text is None:
@@ -134,18 +128,9 @@ def parse_payload(text: str | None) -> int:
     return int(text, 16)
 
 
-def line_seed(seed: int, index: int) -> int:
-    """The seed of line `index` (from 0): independent of the other lines and of the batch size."""
-    return int(np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _record(request: GenerationRequest, result: GenerationResult) -> Record:
-    return {"prompt": request.prompt, "text": result.text, "marking": dataclasses.asdict(result.marking)}
-
-
 def _show(request: GenerationRequest, result: GenerationResult, as_json: bool) -> None:
     if as_json:
-        common.print_json(_record(request, result) | {"seed": result.seed, "finish_reason": result.finish_reason})
+        common.print_json(generation_record(request, result) | {"seed": result.seed, "finish_reason": result.finish_reason})
         return
     print(result.text)
     marking = result.marking

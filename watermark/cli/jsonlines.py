@@ -10,54 +10,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from watermark.bulk.lines import ERROR, Record, written
 from watermark.errors import InvalidInput
-
-Record = dict[str, Any]
-
-
-class BadLine(InvalidInput):
-    """A line of a batch cannot be used. Its own `code` goes into the output."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-def field_of(raw: bytes, key: str) -> str:
-    """The string under `key` in one line of JSON. Raises BadLine."""
-    try:
-        record = json.loads(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise BadLine("invalid_json", "not UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        why = f"not JSON: {getattr(error, 'msg', None) or type(error).__name__}" if raw.strip() else "an empty line"
-        raise BadLine("invalid_json", why) from None
-    if not isinstance(record, dict):
-        raise BadLine("invalid_type", f"a JSON object with {key!r} is needed, not {type(record).__name__}")
-    if key not in record:
-        raise BadLine("missing_key", f"no {key!r}")
-    value = record[key]
-    if not isinstance(value, str):
-        raise BadLine("invalid_type", f"{key!r} must be a string, not {type(value).__name__}")
-    if not is_text(value):
-        raise BadLine("invalid_text", f"{key!r} holds half a surrogate pair, which is no text")
-    return value
-
-
-def is_text(value: str) -> bool:
-    """False for strings with lone surrogates, which JSON and the command line can carry and no tokenizer can read."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def error_record(error: InvalidInput, line: int) -> Record:
-    """What stands in the output for a bad line; `line` counts from 1."""
-    return {"error": {"code": error.code, "message": str(error), "line": line}}
+from watermark.folders import lock
 
 
 class LinesFile:
@@ -116,7 +73,7 @@ class LinesOutput:
     def write(self, records: Iterable[Record]) -> None:
         """Whole lines, on their way to the disk when this returns."""
         for record in records:
-            self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            self._file.write(written(record))
         self._file.flush()
 
     def finish(self) -> None:
@@ -133,13 +90,13 @@ class LinesOutput:
 
     def _open(self, run: str) -> BinaryIO:
         file = self.partial.open("a+b")
-        _lock(file, self.partial)
+        lock(file, self.partial)
         file.seek(0)
         end = 0
         for raw in file:
             if not raw.endswith(b"\n"):
                 break
-            self.done, self.bad, end = self.done + 1, self.bad + raw.startswith(b'{"error": '), end + len(raw)
+            self.done, self.bad, end = self.done + 1, self.bad + raw.startswith(ERROR), end + len(raw)
         if self.done and self._recorded_run() != run:
             file.close()
             raise InvalidInput(
@@ -155,15 +112,3 @@ class LinesOutput:
         with contextlib.suppress(OSError, ValueError):
             return self.header.read_text(encoding="ascii").strip()
         return None
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    """One writer at a time, where the system can say so; the lock dies with its process."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InvalidInput(f"Another process is writing {path}.") from None

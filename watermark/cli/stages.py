@@ -19,8 +19,11 @@ Advance = Callable[..., None]
 
 
 @contextlib.contextmanager
-def stage_bars() -> Iterator[Advance]:
-    """Yields the function that the work calls as it goes on."""
+def stage_bars(shown: bool = True) -> Iterator[Advance]:
+    """Yields the function that the work calls as it goes on; it does nothing unless `shown`."""
+    if not shown:
+        yield lambda *progress: None
+        return
     if not sys.stderr.isatty():
         last: dict[str, float] = {}
 

@@ -54,10 +54,15 @@ def train(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a watermark pair for a base model. The same command again resumes an interrupted run."""
+    """Train a watermark pair for a base model. The same command again resumes an interrupted run.
+
+    Under torchrun or accelerate launch every process works on texts of its own, so that a step of N processes has N times the texts;
+    the folders are on a disk that all machines share.
+    """
     # Heavy imports wait until the arguments have been read, so that --help is instant.
     from models.registry import DEFAULT_BASE_MODEL, load_torch_model
     from watermark.config import ResidualConfig, WatermarkConfig
+    from watermark.training.processes import join
     from watermark.training.run import run_training
 
     if profile not in PROFILES[kind]:
@@ -68,15 +73,18 @@ def train(
         raise InvalidInput("--code-salt goes with --kind tournament; the other kinds have no token codes.")
     chosen = {"documents": documents, "sampled": sampled, "steps": steps, "finished": finished}
     recipe = replace(PROFILES[kind][profile], **{name: value for name, value in chosen.items() if value is not None})
-    lm = load_torch_model(base_model or DEFAULT_BASE_MODEL, device=recipe.device)
+    processes = join(recipe.device)
+    lm = load_torch_model(base_model or DEFAULT_BASE_MODEL, device=processes.device(recipe.device))
     if kind == "tournament":
         config = WatermarkConfig(query_layers=_layers(layers, lm.layer_count), hidden_size=lm.hidden_size)
         if code_salt is not None:
             config = config.model_copy(update={"code_salt": code_salt})
     else:
         config = ResidualConfig(kind=kind, layers=_marked_layers(kind, layers, lm.layer_count), hidden_size=lm.hidden_size)
-    with stage_bars() as advance:
-        result = run_training(lm, config, corpus, out, features or out / "features", recipe, seed, advance)
+    with stage_bars(shown=processes.main) as advance:
+        result = run_training(lm, config, corpus, out, features or out / "features", recipe, seed, advance, processes)
+    if result is None:
+        return
     if as_json:
         print_json(result)
     else:

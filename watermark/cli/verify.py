@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from watermark.bulk.jobs import KeyChoice, VerifyJob
+from watermark.bulk.work import verifying
 from watermark.cli import common
-from watermark.cli.batches import BatchWork, OnStep, run_batches
+from watermark.cli.batches import run_batches
+from watermark.cli.bulk import BlockLinesOption, Engine, EngineOption, WorkersOption, check_engine, run_bulk
 from watermark.cli.common import BackendOption, BaseModelOption, BatchSizeOption, CheckpointOption, DeviceOption, JsonOption, KeysOption
-from watermark.cli.jsonlines import LinesFile, LinesOutput, Record, field_of
+from watermark.cli.jsonlines import LinesFile, LinesOutput
 from watermark.errors import InvalidInput
 from watermark.statistics.verdict import Verdict
-
-if TYPE_CHECKING:
-    from watermark.pipeline import WatermarkedModel
 
 
 class Detail(StrEnum):
@@ -52,6 +50,9 @@ def verify(
         Detail, typer.Option(help="public leaves out what would help an attacker remove the mark, such as evidence per token.")
     ] = Detail.full,
     batch_size: BatchSizeOption = 16,
+    engine: EngineOption = Engine.local,
+    workers: WorkersOption = None,
+    block_lines: BlockLinesOption = None,
     base_model: BaseModelOption = None,
     checkpoint: CheckpointOption = None,
     device: DeviceOption = "cpu",
@@ -65,37 +66,34 @@ def verify(
     others are done.
     """
     files = common.batch_files(text, texts, out, "--texts")
+    check_engine(engine, files, workers, block_lines, device)
     if not 0.0 < false_positive_rate < 1.0:
         raise InvalidInput(f"--false-positive-rate must be between 0 and 1; got {false_positive_rate!r}.")
-    ring = common.chosen_keys(common.key_ring(keys), issuer)
-
-    def verdicts(model: WatermarkedModel, items: Sequence[str]) -> list[Verdict]:
-        return model.verify(items, ring, false_positive_rate=false_positive_rate, detail=detail.value)
-
+    ring = common.key_ring(keys)
+    chosen = common.chosen_keys(ring, issuer)
     if files is None:
         single = common.read_text(text, "text")
-        [verdict] = verdicts(common.load_model(base_model, checkpoint, device, backend), [single])
+        model = common.load_model(base_model, checkpoint, device, backend)
+        [verdict] = model.verify([single], chosen, false_positive_rate=false_positive_rate, detail=detail.value)
         _show(verdict, as_json)
+        return
+    if engine is Engine.ray:
+        choice = common.chosen_model(base_model, checkpoint, device, backend).anywhere()
+        job = VerifyJob(choice, KeyChoice.of(ring, chosen), false_positive_rate, detail.value)
+        common.finish_batch(run_bulk(job, files, workers, block_lines, device, batch_size), as_json)
         return
     source = LinesFile(files[0])
     arguments = {
         "command": "verify",
         "input": source.sha256,
-        "keys": [[key.name, key.payload_bits, key.created] for key in ring],
+        "keys": [[key.name, key.payload_bits, key.created] for key in chosen],
         "false_positive_rate": false_positive_rate,
         "detail": detail.value,
         "models": [base_model, checkpoint],
     }
     with LinesOutput(files[1], arguments) as output:
         model = common.load_model(base_model, checkpoint, device, backend)
-
-        def read(_: int, raw: bytes) -> str:
-            return field_of(raw, "text")
-
-        def work(items: Sequence[str], _: OnStep) -> Sequence[Record]:
-            return [dataclasses.asdict(verdict) for verdict in verdicts(model, items)]
-
-        summary = run_batches(source, output, BatchWork("verify", read, work, batch_size))
+        summary = run_batches(source, output, verifying(model, chosen, false_positive_rate, detail.value), batch_size)
     common.finish_batch(summary, as_json)
 
 

@@ -41,7 +41,11 @@ class Course(Protocol):
         ...
 
     def losses(self, lm: TorchLM, pair: Any, rng: np.random.Generator, generator: torch.Generator) -> Losses:
-        """Of one step, which (seed, step) decide alone."""
+        """Of one step's texts in this process, which (seed, step, process) decide alone. Every term is a mean over texts."""
+        ...
+
+    def after_step(self, figures: dict[str, float]) -> None:
+        """What follows from the figures of a step, averaged over all processes, for the next one."""
         ...
 
     def validate(self, lm: TorchLM, pair: Any, seed: int) -> dict[str, float]:

@@ -27,6 +27,7 @@ from watermark.sampling.decode import Row, decode
 from watermark.sampling.requests import SamplingSettings
 from watermark.training.channel import FOREIGN, Edited, apply_edits, draw_edits
 from watermark.training.corpus import shuffled_documents
+from watermark.training.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -157,23 +158,29 @@ def compute_features(
     spec: FeatureSpec,
     on_shard: Callable[[int, int], None] | None = None,
     make: MakeShard = shard,
+    processes: Processes = ALONE,
 ) -> list[Path]:
-    """Fill `folder` with shards and return them in order; shards that are there already are kept.
+    """Fill `folder` with shards and return them in order; shards that are there already are kept. Several processes share the work.
 
-    Raises InvalidInput if the folder holds features of another spec, model or corpus, or the corpus is too small.
+    Raises InvalidInput if the folder holds features of another spec, model or corpus, the corpus is too small, or the processes do not
+    see one folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     description = json.dumps({**asdict(spec), "model": lm.tokenizer_digest(), "corpus": str(corpus.name)}, sort_keys=True)
     marker = folder / "spec.json"
-    if marker.exists() and marker.read_text() != description:
-        raise InvalidInput(f"{folder} holds features of another configuration. Delete it or name another folder.")
-    marker.write_text(description)
+
+    def claim() -> None:
+        if marker.exists() and marker.read_text() != description:
+            raise InvalidInput(f"{folder} holds features of another configuration. Delete it or name another folder.")
+        marker.write_text(description)
+
+    processes.from_main(claim)
     total, human = _shards(spec), -(-spec.documents // spec.shard)
     rng = np.random.default_rng(spec.seed)
     paths = []
     for index, (prompt, ids) in enumerate(windows(lm, corpus, spec, rng)):
         path = folder / f"shard-{index:04d}.safetensors"
-        if not path.exists():
+        if index % processes.count == processes.index and not path.exists():
             if index >= human:
                 ids = _continue(lm, ids, prompt, (spec.seed, index, 1))
             made = make(lm, ids, prompt, spec, np.random.default_rng([spec.seed, index]))
@@ -183,6 +190,9 @@ def compute_features(
         paths.append(path)
         if on_shard:
             on_shard(index + 1, total)
+    processes.wait()
+    if missing := [path.name for path in paths if not path.exists()]:
+        raise InvalidInput(f"{folder} has no {missing[0]}: all machines of a run need the same folder of features, on a shared disk.")
     return paths
 
 

@@ -118,12 +118,11 @@ class ResidualCourse:
             "bits_clean": float(bit_accuracy(read.clean.detach(), signs)),
             "bits_edited": float(bit_accuracy(read.edited.detach(), signs)),
         }
-        self._adapt(figures["divergence"])
         return terms, figures
 
-    def _adapt(self, divergence: float) -> None:
-        """Dual ascent on the logarithm, so that it stays above zero and recovers from any size in like time."""
-        change = ADAPTATION * max(-1.0, min(2.0, divergence / self.target - 1))
+    def after_step(self, figures: dict[str, float]) -> None:
+        """Dual ascent on the multiplier's logarithm, so that it stays above zero and recovers from any size in like time."""
+        change = ADAPTATION * max(-1.0, min(2.0, figures["divergence"] / self.target - 1))
         self.multiplier = min(max(self.multiplier * math.exp(change), MULTIPLIERS[0]), MULTIPLIERS[1])
 
     def validate(self, lm: TorchLM, pair: ResidualPair, seed: int) -> dict[str, float]:

@@ -1,4 +1,6 @@
-"""The whole training of a pair: features, joint training, refinement. Each stage goes on where a broken-off run stopped."""
+"""The whole training of a pair: features, joint training, refinement. Each stage goes on where a broken-off run stopped.
+
+Several processes share the first two; the refinement, minutes where those take hours, is left to the main one."""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from watermark.training.course import Course
 from watermark.training.dataset import FeatureSet
 from watermark.training.features import FeatureSpec, compute_features
 from watermark.training.finished import FinishedSpec, finished_texts
+from watermark.training.processes import ALONE, Processes
 from watermark.training.profiles import Advance, Profile
 from watermark.training.refinement import RefinementSettings, refine
 from watermark.training.residual_course import ResidualCourse, UpperSet
@@ -30,15 +33,23 @@ PROMPT = (8, 48)
 
 
 def run_training(
-    lm: TorchLM, config: AnyConfig, corpus: Path, out: Path, features: Path, profile: Profile, seed: int, advance: Advance
-) -> dict[str, Any]:
-    """Train a pair for `lm` into the folder `out`; the report, which is also left there as training.json.
+    lm: TorchLM,
+    config: AnyConfig,
+    corpus: Path,
+    out: Path,
+    features: Path,
+    profile: Profile,
+    seed: int,
+    advance: Advance,
+    processes: Processes = ALONE,
+) -> dict[str, Any] | None:
+    """Train a pair for `lm` into the folder `out`; the report, which is also left there as training.json, in the main process alone.
 
     Raises InvalidInput (corpus, features of another run) and CheckpointError (`out` holds a run with other settings).
     """
     settings = TrainingSettings(steps=profile.steps, learning_rate=profile.learning_rate, seed=seed)
     clock = [time.monotonic()]
-    course = _course(lm, config, corpus, features, profile, seed, advance)
+    course = _course(lm, config, corpus, features, profile, seed, advance, processes)
     clock.append(time.monotonic())
 
     latest: dict[str, float] = {}
@@ -48,7 +59,9 @@ def run_training(
         first, second = course.shown
         advance("training", step.step, step.steps, f"z {latest[first]:.2f}, edited {latest[second]:.2f}" if latest else "")
 
-    pair = Trainer(lm, config, settings, course, out).run(on_step)
+    pair = Trainer(lm, config, settings, course, out, processes).run(on_step)
+    if not processes.main:
+        return None
     clock.append(time.monotonic())
     refinement = _refine(lm, pair, corpus, out, profile, seed, advance) if isinstance(pair, WatermarkPair) and profile.finished else None
     clock.append(time.monotonic())
@@ -58,6 +71,7 @@ def run_training(
         "base_model": lm.name,
         "kind": config.kind,
         "profile": asdict(profile),
+        "processes": processes.count,
         "seed": seed,
         "seconds": {name: round(end - start) for name, start, end in zip(stages, clock, clock[1:], strict=False)},
         "figures": latest,
@@ -67,7 +81,9 @@ def run_training(
     return report
 
 
-def _course(lm: TorchLM, config: AnyConfig, corpus: Path, folder: Path, profile: Profile, seed: int, advance: Advance) -> Course:
+def _course(
+    lm: TorchLM, config: AnyConfig, corpus: Path, folder: Path, profile: Profile, seed: int, advance: Advance, processes: Processes
+) -> Course:
     """The kind's own way of training, with its features."""
     spec = FeatureSpec(documents=profile.documents, sampled=profile.sampled, query_layers=config.query_layers, seed=seed)
 
@@ -75,9 +91,9 @@ def _course(lm: TorchLM, config: AnyConfig, corpus: Path, folder: Path, profile:
         advance("features", done, total, "")
 
     if not isinstance(config, ResidualConfig):
-        return TournamentCourse(FeatureSet(compute_features(lm, corpus, folder, spec, on_shard)), texts=profile.texts)
+        return TournamentCourse(FeatureSet(compute_features(lm, corpus, folder, spec, on_shard, processes=processes)), texts=profile.texts)
     spec = FeatureSpec(**asdict(spec) | {"query_layers": (config.first,), "window": WINDOW, "prompt": PROMPT, "versions": 0})
-    return ResidualCourse(UpperSet(compute_features(lm, corpus, folder, spec, on_shard, upper_shard)), texts=profile.texts)
+    return ResidualCourse(UpperSet(compute_features(lm, corpus, folder, spec, on_shard, upper_shard, processes)), texts=profile.texts)
 
 
 def _refine(lm: TorchLM, pair: WatermarkPair, corpus: Path, out: Path, profile: Profile, seed: int, advance: Advance) -> dict[str, Any]:

@@ -50,6 +50,9 @@ class TournamentCourse:
         batch = self.data.batch(rng, self.texts, self.candidates, lm.device)
         return losses(pair, lm.embed, batch, self.loss, generator)
 
+    def after_step(self, figures: dict[str, float]) -> None:
+        pass
+
     def validate(self, lm: TorchLM, pair: WatermarkPair, seed: int) -> dict[str, float]:
         device = lm.device
         generator = torch.Generator(device).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The training loop: resumable, deterministic by seed, the same code on a CPU and a GPU."""
+"""The training loop: resumable, deterministic by seed, the same code on a CPU and a GPU, in one process and in many."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from watermark.inference.torch_lm import TorchLM
 from watermark.pair import AnyPair
 from watermark.training.course import Course
 from watermark.training.curves import plot_curves
+from watermark.training.processes import ALONE, Processes
 
 STATE, CURVES = "training.pt", "curves.csv"
 
@@ -59,13 +61,17 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
 class Trainer:
     """Trains a pair into `folder`: checkpoint, curves (CSV and PNG) and the state to resume from."""
 
-    def __init__(self, lm: TorchLM, config: AnyConfig, settings: TrainingSettings, course: Course, folder: Path) -> None:
-        self.lm, self.settings, self.course, self.folder = lm, settings, course, folder
+    def __init__(
+        self, lm: TorchLM, config: AnyConfig, settings: TrainingSettings, course: Course, folder: Path, processes: Processes = ALONE
+    ) -> None:
+        self.lm, self.settings, self.course, self.folder, self.processes = lm, settings, course, folder, processes
         folder.mkdir(parents=True, exist_ok=True)
         self.pair: AnyPair = course.begin(lm, config, settings.seed)
         self.optimizer = torch.optim.AdamW(course.groups(self.pair), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self.step = 0
-        self._resume()
+        if (state := processes.from_main(self._saved)) is not None:
+            self._resume(state)
+        processes.share(self.pair)  # begun alike by the seed, but machines may differ in a last digit
 
     def run(self, on_step: Callable[[Progress], None] | None = None) -> AnyPair:
         """Train to the last step and save. Interrupted, it saves and can be started again."""
@@ -79,9 +85,10 @@ class Trainer:
                 if self.step % self.settings.report_every == 0 or self.step == self.settings.steps:
                     figures = {name: float(np.mean([w[name] for w in window])) for name in window[0]}
                     window = []
-                    if self.step % self.settings.validate_every == 0 or self.step == self.settings.steps:
-                        figures |= self.validate()
-                    self._log(figures)
+                    if self.processes.main:
+                        if self.step % self.settings.validate_every == 0 or self.step == self.settings.steps:
+                            figures |= self.validate()
+                        self._log(figures)
                 if on_step:
                     on_step(Progress(self.step, self.settings.steps, figures))
                 if time.monotonic() - saved > self.settings.save_every:
@@ -93,19 +100,23 @@ class Trainer:
 
     def _train_step(self) -> dict[str, float]:
         settings, device = self.settings, self.lm.device
-        rng = np.random.default_rng([settings.seed, self.step])
+        rng = np.random.default_rng(self.processes.stream(settings.seed, self.step))
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step) * group["scale"]
         terms, figures = self.course.losses(self.lm, self.pair, rng, generator)
         loss = torch.stack(list(terms.values())).sum()
-        if not bool(torch.isfinite(loss)):
+        own = {"loss": float(loss.detach()), **{k: float(v.detach()) for k, v in terms.items()}, **figures}
+        figures = self.processes.mean(own)  # with which all go on, or all stop
+        if not math.isfinite(figures["loss"]):
             raise FloatingPointError(f"The loss is not finite at step {self.step}; lower the learning rate. The last checkpoint is kept.")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.processes.average_gradients(list(self.pair.parameters()))
         torch.nn.utils.clip_grad_norm_(self.pair.parameters(), settings.clip_norm)
         self.optimizer.step()
-        return {"loss": float(loss.detach()), **{k: float(v.detach()) for k, v in terms.items()}, **figures}
+        self.course.after_step(figures)
+        return figures
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -115,7 +126,9 @@ class Trainer:
     # ---- files ------------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Checkpoint, training state and plot; each file replaced in one step."""
+        """Checkpoint, training state and plot; each file replaced in one step. The main process alone writes."""
+        if not self.processes.main:
+            return
         save_pair(self.pair, self.lm, self.folder)
         state = {
             "step": self.step,
@@ -134,18 +147,23 @@ class Trainer:
         kept = {k: v for k, v in asdict(self.settings).items() if k not in {"save_every", "report_every", "validate_every"}}
         return f"{sorted((kept | self.course.description()).items())} {self.pair.config.model_dump(exclude={'base_model'})}"
 
-    def _resume(self) -> None:
+    def _saved(self) -> dict[str, Any] | None:
+        """What an earlier run left here."""
         path = self.folder / STATE
         if not path.exists():
-            return
-        state = torch.load(path, map_location=self.lm.device, weights_only=True)
+            return None
+        state = torch.load(path, map_location="cpu", weights_only=True)
         if state["settings"] != self._description():
             raise CheckpointError(f"{path} was left by a run with other settings. Name another output folder, or delete it to start anew.")
+        return state
+
+    def _resume(self, state: dict[str, Any]) -> None:
         self.pair.load_state_dict(state["pair"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.course.restore(state["course"])
         self.step = state["step"]
-        self._trim_curves()
+        if self.processes.main:
+            self._trim_curves()
 
     def _trim_curves(self) -> None:
         """Drop lines written after the last saved step; they will be written again."""
