@@ -21,6 +21,8 @@ RIDGE = 0.01
 """Of the mean variance of an input."""
 NUDGE = 0.3
 """Size of the nudges by which the response is found, as a share of the attention's output."""
+LOUDEST = 64.0
+"""Where the search for the mark's size ends: behind a norm, as some architectures have it, nothing grows any more."""
 HALVINGS = 12
 REGULARISATION = 0.03
 """Of the mean squared response: directions that hardly arrive are not forced."""
@@ -132,7 +134,7 @@ def aim(lm: TorchLM, pair: ResidualPair, shard: Shard, wanted: Tensor, target: f
         log_probs = candidate_logits(lm, marked_states(lm, pair, batch, signs), batch.candidates).log_softmax(dim=-1)
         return float(divergence(log_probs, batch.log_probs).mean())
 
-    while cost(high) < target and high < 1e6:
+    while cost(high) < target and high < LOUDEST:
         low, high = high, 2 * high
     for _ in range(HALVINGS):
         middle = (low + high) / 2
