@@ -71,7 +71,7 @@ PRESETS: dict[Preset, Scale] = {
         attacks=("delete-10", "delete-30", "substitute-10", "substitute-30", "insert-20", "typos-10", "lower-case", "copy-paste-50"),
         quality=64,
         diversity=(10, 20),
-        payload=200,
+        payload=64,
         peers=("kgw", "synthid", "gumbelmax", "greenlist"),
     ),
 }
