@@ -104,9 +104,9 @@ def _layers(text: str | None, depth: int) -> tuple[int, ...]:
 
 
 def _marked_layers(kind: Kind, text: str | None, depth: int) -> tuple[int, ...]:
-    """The layers asked for; by default the last two for gated blocks, and the last but one to be replaced."""
+    """The layers asked for; by default the last two for gated blocks, and the last to be replaced: its attention is missed least."""
     if text is None:
-        return (depth - 1, depth) if kind == "gated" else (depth - 1,)
+        return (depth - 1, depth) if kind == "gated" else (depth,)
     found = _numbers(text, "17,18")
     if list(found) != sorted(set(found)) or not 1 <= found[0] <= found[-1] <= depth:
         raise InvalidInput(f"--layers must rise from 1 or above to at most {depth}, the layers of the base model; got {text!r}.")

@@ -24,12 +24,14 @@ class Intervention(Protocol):
         ...
 
     def after_attention(self, layer: int, inputs: Tensor, outputs: Tensor) -> Tensor:
-        """What self-attention in `layer` got and found, (B, T, hidden) each → what takes its place."""
+        """What self-attention in `layer` got and what it adds to the stream, (B, T, hidden) each → what takes its place."""
         ...
 
 
 _CURRENT: ContextVar[Intervention | None] = ContextVar("steering", default=None)
 _RESUMED: ContextVar[Tensor | None] = ContextVar("resumed", default=None)
+_ATTENDED: ContextVar[Tensor | None] = ContextVar("attended", default=None)
+"""What self-attention got, from there to the end of its branch."""
 
 
 @contextlib.contextmanager
@@ -58,11 +60,13 @@ class LayerHooks:
 
     layer: int
 
-    def install(self, module: nn.Module, attention: nn.Module | None) -> None:
+    def install(self, module: nn.Module, attention: nn.Module | None, end: nn.Module | None) -> None:
+        """`end`: the module whose output is added to the stream, attention itself or a norm behind it."""
         module.register_forward_pre_hook(self._before, with_kwargs=True)
         module.register_forward_hook(self._after)
-        if attention is not None:
-            attention.register_forward_hook(self._after_attention, with_kwargs=True)
+        if attention is not None and end is not None:
+            attention.register_forward_pre_hook(self._before_attention, with_kwargs=True)
+            end.register_forward_hook(self._after_attention)
 
     def _before(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         states = _RESUMED.get()
@@ -80,11 +84,15 @@ class LayerHooks:
             return None
         return _with_first(output, intervention.after_layer(self.layer, _first(output)))
 
-    def _after_attention(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
-        intervention = _CURRENT.get()
-        if intervention is None:
+    def _before_attention(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if _CURRENT.get() is not None:
+            _ATTENDED.set(args[0] if args else kwargs["hidden_states"])
+
+    def _after_attention(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        intervention, inputs = _CURRENT.get(), _ATTENDED.get()
+        if intervention is None or inputs is None:
             return None
-        inputs = args[0] if args else kwargs["hidden_states"]
+        _ATTENDED.set(None)  # nothing is left of a call
         return _with_first(output, intervention.after_attention(self.layer, inputs, _first(output)))
 
 

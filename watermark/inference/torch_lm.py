@@ -22,6 +22,9 @@ WRAPPERS = ("language_model", "decoder")
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f")
 ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 """Self-attention in a decoder layer: Llama/Gemma/Qwen/Mistral/Phi/OPT, GPT-2/MPT, NeoX, Bloom/Falcon."""
+BEHIND = ("post_feedforward_layernorm", "post_attention_layernorm")
+"""A layer that has the first norms what it adds to the stream, and what attention adds by the second: Gemma 2/3, OLMo 2. Elsewhere
+the second, if there is one, stands before the feed-forward network."""
 
 _HOOKING = threading.Lock()
 
@@ -146,7 +149,8 @@ class TorchLM(FrozenLM):
             base, layers, _ = self.decoder()
             for number, layer in enumerate(getattr(base, layers), 1):
                 attention = next((m for n in ATTENTIONS if isinstance(m := getattr(layer, n, None), nn.Module)), None)
-                LayerHooks(number).install(layer, attention)
+                end = getattr(layer, BEHIND[1], attention) if hasattr(layer, BEHIND[0]) else attention
+                LayerHooks(number).install(layer, attention, end)
             self._hooked = True
 
     @torch.inference_mode()

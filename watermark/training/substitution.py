@@ -24,7 +24,7 @@ NUDGE = 0.3
 LOUDEST = 64.0
 """Where the search for the mark's size ends: behind a norm, as some architectures have it, nothing grows any more."""
 HALVINGS = 12
-REGULARISATION = 0.03
+REGULARISATION = 0.003
 """Of the mean squared response: directions that hardly arrive are not forced."""
 
 
