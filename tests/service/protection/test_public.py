@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.observability.logs import configure_logging
-from tests.service.harness import Served, places, problem, serving, small_settings
+from tests.service.harness import Served, places, problem, serving, small_settings, until
 
 JSON = {"Content-Type": "application/json"}
 PLAIN = "Nobody marked this text, which is long enough to say so."
@@ -91,7 +91,8 @@ def test_nothing_is_kept_or_logged(guarded: Served, tmp_path: Path, restored_log
     configure_logging("DEBUG", "json", stream)
     marker = "Xylophone-Quokka-7391"
     assert guarded.client.post("/verify", json={"text": f"{marker} {PLAIN}"}).status_code == 200
-    assert marker not in stream.getvalue() and '"actor": "public"' in stream.getvalue()
+    until(lambda: '"actor": "public"' in stream.getvalue(), "the line in the log, which is written after the answer is sent")
+    assert marker not in stream.getvalue()
     assert "127.0.0.1" not in stream.getvalue()
     for file in tmp_path.iterdir():
         assert marker.encode() not in file.read_bytes()
