@@ -50,6 +50,7 @@ def detection_cells(scores: Scores, rates: Sequence[float]) -> list[dict[str, An
     """Detection of marked text at the thresholds that human text of the same length gives; likewise of unmarked model text.
 
     `interval` is Clopper-Pearson's over the texts; `threshold_range` is what the share would be at both ends of the threshold's interval.
+    `missed` are the numbers of the texts that were not detected: methods continue the same prompts, so they can be compared pair by pair.
     """
     found = []
     for cell, of_cell in scores.items():
@@ -71,6 +72,7 @@ def detection_cells(scores: Scores, rates: Sequence[float]) -> list[dict[str, An
                     "interval": clopper_pearson(shares[0], len(of_cell)),
                     "threshold_range": (shares[1] / len(of_cell), shares[2] / len(of_cell)),
                     "own_share": _own_share(of_cell, rate),
+                    "missed": [number for number, one in enumerate(of_cell) if one.score <= limit.value],
                 }
             )
     return found

@@ -9,9 +9,11 @@ from typing import Any
 from watermark.benchmark.methods import Order
 from watermark.benchmark.ours import VERIFIED_AT_ONCE, Ours
 from watermark.benchmark.scoring import Cell
+from watermark.codebook.book import codebook
 from watermark.codebook.keys import IssuerKey
 from watermark.evaluation.generation import Progress, WorkFolder, text_seed
 from watermark.evaluation.records import Prompt
+from watermark.extraction.extractor import Evidence
 from watermark.sampling.requests import SamplingSettings
 from watermark.statistics.intervals import bootstrap_mean, clopper_pearson
 from watermark.statistics.verdict import Verdict
@@ -58,8 +60,12 @@ def write_messages(
 def payload_cells(
     method: Ours, texts: Mapping[Cell, Sequence[str]], work: WorkFolder, *, seed: int, progress: Progress
 ) -> list[dict[str, Any]]:
-    """What the verdicts state of the messages. A bit that is not stated counts as half right: it is a guess."""
-    done = {(record["cell"], record["number"]): record for record in work.read("messages-read.jsonl")}
+    """What the verdicts state of the messages, and what the likeliest one would be.
+
+    A bit that a verdict does not state counts as half right: it is a guess. The likeliest message abstains from nothing; its bit accuracy
+    is the one that methods without a verdict are published with.
+    """
+    done = {(record["cell"], record["number"]): record for record in work.read("messages-read.jsonl") if "likeliest" in record}
     total = sum(map(len, texts.values()))
     for cell, of_cell in texts.items():
         missing = [i for i in range(len(of_cell)) if (str(cell), i) not in done]
@@ -68,8 +74,10 @@ def payload_cells(
             evidence = method.model.evidence([of_cell[i] for i in batch])
             records = []
             for i, one in zip(batch, evidence, strict=True):
-                verdict = method.model.verdicts([one], [key(seed, i % len(method.keys))])[0]
-                records.append({"cell": str(cell), "number": i, **_right(verdict, message(seed, i))})
+                of_text, sent = key(seed, i % len(method.keys)), message(seed, i)
+                verdict = method.model.verdicts([one], [of_text])[0]
+                likeliest = BITS - (_likeliest(method, one, of_text) ^ sent).bit_count()
+                records.append({"cell": str(cell), "number": i, **_right(verdict, sent), "likeliest": likeliest / BITS})
             work.append("messages-read.jsonl", records)
             done.update(((record["cell"], record["number"]), record) for record in records)
             progress(f"{method.name}: reading messages", len(done), total)
@@ -77,7 +85,7 @@ def payload_cells(
     for cell, of_cell in texts.items():
         records = [done[str(cell), i] for i in range(len(of_cell))]
         exact, wrong = (sum(record[name] for record in records) for name in ("exact", "wrong"))
-        accuracy = [record["bit_accuracy"] for record in records]
+        accuracy, likeliest = ([record[name] for record in records] for name in ("bit_accuracy", "likeliest"))
         found.append(
             {
                 "attack": cell.attack,
@@ -89,9 +97,17 @@ def payload_cells(
                 "wrong": wrong / len(records),
                 "bit_accuracy": sum(accuracy) / len(records),
                 "bit_accuracy_interval": bootstrap_mean(accuracy, range(len(accuracy)), seed=seed),
+                "likeliest": sum(likeliest) / len(records),
+                "likeliest_interval": bootstrap_mean(likeliest, range(len(likeliest)), seed=seed),
             }
         )
     return found
+
+
+def _likeliest(method: Ours, evidence: Evidence, of_text: IssuerKey) -> int:
+    """The message of the codeword that fits the whole text best, whether or not it is sure."""
+    config = method.model.config
+    return codebook((of_text,), config.nonce_bits, config.n).best(evidence.total()[None]).candidates[0].payload
 
 
 def _right(verdict: Verdict, sent: int) -> dict[str, Any]:
