@@ -13,7 +13,7 @@ RUN python -m venv /opt/countersign
 # Dependencies first: a change of the code then rebuilds only the last layer. Tracing is among them, because nothing can be installed
 # into a finished image whose root is read-only.
 COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['tracing'], sep='\n')" > requirements.txt \
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['redis'], *p['optional-dependencies']['tracing'], sep='\n')" > requirements.txt \
     && /opt/countersign/bin/pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
        --requirement requirements.txt
 COPY README.md LICENSE NOTICE ./

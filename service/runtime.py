@@ -97,6 +97,7 @@ class Runtime:
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._storage is not None and self._given_storage is None:
                 await asyncio.to_thread(self._storage.close)
+            await self.rates.close()
             log.info("stopped")
 
     def begin_drain(self) -> None:

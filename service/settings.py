@@ -82,6 +82,11 @@ class Settings(BaseSettings):
     public_text_characters: int = Field(20_000, ge=1, description="Longest text of a public verification.")
     generate_rate: Rate = Field("120/minute", description="Generation requests per API key.")
     verify_rate: Rate = Field("1200/minute", description="Verification requests per API key.")
+    redis_url: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="redis://:PASSWORD@HOST:6379/0, where several replicas count these rates together. Unset: each counts for itself.",
+    )
 
     # -- the model
     base_model: str = Field(DEFAULT_BASE_MODEL, min_length=1, description="Frozen language model: a short name, a folder or a hub id.")

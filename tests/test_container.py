@@ -84,7 +84,7 @@ def test_requirements_are_those_of_the_project() -> None:
     code = shlex.split(command.partition(" > requirements.txt")[0])[2]
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert printed == [*project["dependencies"], *project["optional-dependencies"]["tracing"]]
+    assert printed == [*project["dependencies"], *project["optional-dependencies"]["redis"], *project["optional-dependencies"]["tracing"]]
 
 
 def test_it_runs_as_nobody_special() -> None:

@@ -64,14 +64,14 @@ def requires(*scopes: Scope, rate: RateName | None = None, public: bool = False)
         actor = await _authenticated(runtime, request, credentials, public)
         request.state.actor = actor.id  # for the log line
         if actor.public:
-            request.state.answer_headers.update(runtime.rates.spend("public", _address(request)))
+            request.state.answer_headers.update(await runtime.rates.spend("public", _address(request)))
             await _check_public_body(request, runtime.settings.public_text_characters)
             return actor
         if not actor.may(*scopes):
             needed = " or ".join(repr(scope) for scope in (*scopes, *(() if "admin" in scopes else ("admin",))))
             raise Problem(403, "missing_scope", f"This API key has not the scope that is needed here: {needed}.")
         if rate is not None and actor is not LOCAL:
-            request.state.answer_headers.update(runtime.rates.spend(rate, actor.id))
+            request.state.answer_headers.update(await runtime.rates.spend(rate, actor.id))
         return actor
 
     return authorise
@@ -102,14 +102,14 @@ async def _looked_up(runtime: Runtime, token: str, address: str) -> ApiKeyRecord
     store, digest = runtime.require_storage().api_keys, hashlib.sha256(token.encode()).digest()
     counted = digest not in runtime.rates.familiar
     if counted:
-        runtime.rates.spend("strange_key", address)  # before the look, or else many at once would all get one
+        await runtime.rates.spend("strange_key", address)  # before the look, or else many at once would all get one
     good = True
     try:
         record = await asyncio.to_thread(store.authenticate, token)
         good = record is not None
     finally:
         if good and counted:
-            runtime.rates.give_back("strange_key", address)
+            runtime.rates.give_back_strange_key(address)
     (runtime.rates.familiar.add if good else runtime.rates.familiar.discard)(digest)
     return record
 

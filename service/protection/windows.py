@@ -12,12 +12,22 @@ import time
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from limits import RateLimitItem
 
 MAX_IDENTITIES = 100_000
 Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What became of a request."""
+
+    accepted: bool
+    limits: Mapping[RateLimitItem, tuple[int, int]]
+    """(requests left, seconds until one more is), of those limits that were full, or of all."""
 
 
 class MovingWindows:
@@ -33,6 +43,13 @@ class MovingWindows:
     def __len__(self) -> int:
         self._forget(self._clock() - self._longest)
         return len(self._times)
+
+    def spend(self, identity: str) -> Counted:
+        """Count a request unless a limit is full."""
+        full = self.full(identity)
+        if not full:
+            self.hit(identity)
+        return Counted(not full, {limit: (self.remaining(limit, identity), self.reset(limit, identity)) for limit in full or self.limits})
 
     def full(self, identity: str) -> list[RateLimitItem]:
         """The limits that take no further request now."""
