@@ -11,7 +11,7 @@ from limits import parse_many
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.registry import DEFAULT_BASE_MODEL
+from models.registry import DEFAULT_BASE_MODEL, Backend
 from service.observability.logs import LogFormat
 from service.schemas.common import MAX_LIST
 from watermark.errors import InvalidInput
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         None, min_length=1, description="Watermark checkpoint, by name or folder. Unset: the one shipped for base_model."
     )
     device: str = Field("cpu", min_length=1, description="Where the model runs: cpu, cuda, cuda:1. Change it when there is a GPU.")
-    backend: Literal["auto", "openvino", "torch"] = Field(
+    backend: Backend = Field(
         "auto",
         description="What runs the model. openvino: fast, on CPUs. torch: as transformers runs it. auto: openvino on the CPU where it can.",
     )
