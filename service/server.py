@@ -20,6 +20,8 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="on",
+        http="h11",  # never what happens to be installed: the parsers differ in what they refuse
+        loop="asyncio",
         log_config=None,
         access_log=False,
         server_header=False,

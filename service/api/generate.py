@@ -79,7 +79,7 @@ async def generate(
         headers = {"Idempotency-Replayed": "true"} if replayed else {}
         return Response(content, media_type="application/json", headers=headers)
     if body.stream:
-        generation = Generation.submit(runtime, await _order(runtime, body), request)
+        generation = await Generation.submit(runtime, await _order(runtime, body), request)
         return event_stream(request, _frames(runtime, generation, request.url.path))
     return await finish(request, _answer(runtime, body, request))
 
@@ -110,7 +110,7 @@ async def _order(runtime: Runtime, body: GenerateRequest) -> drafts.Order:
 
 
 async def _answer(runtime: Runtime, body: GenerateRequest, request: Request) -> GenerateAnswer:
-    generation = Generation.submit(runtime, await _order(runtime, body), request)
+    generation = await Generation.submit(runtime, await _order(runtime, body), request)
     results = [GeneratedText(**_fields(generated)) for generated in await generation.results()]
     return GenerateAnswer(results=results, timings=generation.timings(), **_identity(generation))
 

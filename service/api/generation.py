@@ -1,7 +1,7 @@
 """The core of every route that generates, native or OpenAI-compatible: an order that passed its checks, to texts with receipts.
 
     order = await drafts.order(runtime, …)              # limits, issuer, tokens: raises Problem
-    generation = Generation.submit(runtime, order, request)   # all queued, or Unavailable: still a proper HTTP status
+    generation = await Generation.submit(runtime, order, request)   # all queued, or Unavailable: still a proper HTTP status
     texts = await finish(request, generation.results())       # or: async for place, item in generation.events()
 
 Streams go through `service.api.sse.event_stream`.
@@ -62,10 +62,11 @@ class Generation:
         self._deadline = arrived + runtime.settings.deadline_seconds
 
     @classmethod
-    def submit(cls, runtime: Runtime, order: Order, request: Request) -> Generation:
+    async def submit(cls, runtime: Runtime, order: Order, request: Request) -> Generation:
         """Raises Unavailable: the queue is full, the model not loaded, the service shutting down."""
         model, request_id = runtime.require_model(), request.state.request_id
-        return cls(runtime, model, order, runtime.engine.submit(order.requests, tag=request_id), request_id, request.state.arrived)
+        tickets = await runtime.engine.submit(order.requests, tag=request_id)
+        return cls(runtime, model, order, tickets, request_id, request.state.arrived)
 
     async def results(self) -> list[Generated]:
         """All texts in order. Raises Problem: the first error, or `deadline_exceeded`."""

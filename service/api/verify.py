@@ -56,7 +56,7 @@ async def verify(
     keys = await _keys(runtime, body.issuers)
     detail: Detail = body.detail or ("public" if actor.public else "full")
     work = VerificationRequest(tuple(texts), keys, body.false_positive_rate, detail)
-    ticket = runtime.engine.submit_verification(work, tag=request.state.request_id)
+    ticket = await runtime.engine.submit_verification(work, tag=request.state.request_id)
     deadline = request.state.arrived + runtime.settings.deadline_seconds
     verdicts, receipts = await finish(request, _verdicts(runtime, ticket, deadline, texts if detail == "full" else None))
     return VerifyAnswer(

@@ -16,7 +16,7 @@ import structlog
 from service.engine.lane import KEY_SETS, SHORT_LIFE, Lane
 from service.engine.messages import Encode, Generate, VerifyText, Worker
 from service.engine.nursery import Load, Nursery, NurseryLost
-from service.engine.protocol import Health, ModelCard, Piece, PromptText, Stats, Ticket, Unavailable, VerificationRequest
+from service.engine.protocol import Health, ModelCard, Piece, PromptText, Role, Stats, Ticket, Unavailable, VerificationRequest
 from service.engine.work import Item, Work
 from service.observability.logs import describe_error
 from service.settings import Settings
@@ -27,6 +27,7 @@ from watermark.statistics.verdict import Verdict
 log = structlog.get_logger("countersign.engine")
 
 TICK = 0.5
+ROLES: tuple[Role, ...] = ("encoding", "generation", "verification")
 
 
 @dataclass(eq=False)
@@ -38,8 +39,8 @@ class _Ticket(Ticket):
 class BatchingEngine:
     """See `service.engine.protocol`. Belongs to the event loop in which `run` is awaited."""
 
-    def __init__(self, settings: Settings, load: Load, nursery: Nursery | None = None) -> None:
-        """`nursery` may be shared by several engines; without one the engine has its own."""
+    def __init__(self, settings: Settings, load: Load, nursery: Nursery | None = None, *, roles: Sequence[Role] = ROLES) -> None:
+        """`nursery` may be shared by several engines; without one the engine has its own. It is asked for nothing beyond its `roles`."""
         self._settings, self._load = settings, load
         self._nursery, self._shared = nursery, nursery is not None
         self._nursery_lock = asyncio.Lock()
@@ -50,7 +51,7 @@ class BatchingEngine:
         self._encoding = self._lane("encoding", lambda _item, _running: True)
         self._generation = self._lane("generation", self._room_to_generate)
         self._verification = self._lane("verification", self._room_to_verify)
-        self._lanes = (self._encoding, self._generation, self._verification)
+        self._lanes = [lane for lane in (self._encoding, self._generation, self._verification) if lane.name in roles]
 
     # -- life
 
@@ -110,7 +111,7 @@ class BatchingEngine:
                 log.error("nursery_lost")
                 await asyncio.sleep(TICK)
 
-    def _lane(self, role: str, room: Any) -> Lane:
+    def _lane(self, role: Role, room: Any) -> Lane:
         s = self._settings
         worker = Worker(role, s.device, s.threads, s.verify_batch_characters, s.log_level, s.log_format)
 
@@ -136,7 +137,7 @@ class BatchingEngine:
         _begin(ticket, [Encode(next(self._numbers), prompt, max_new_tokens)])
         return (await _work(ticket).outcome)[0]
 
-    def submit(self, requests: Sequence[GenerationRequest], *, tag: str = "") -> list[Ticket]:
+    async def submit(self, requests: Sequence[GenerationRequest], *, tag: str = "") -> list[Ticket]:
         s, queue = self._settings, self._generation.queue
         tickets = [_Ticket(tag, len(request.prompt) + request.sampling.max_new_tokens, lane=self._generation) for request in requests]
         tokens = sum(ticket.tokens for ticket in tickets)
@@ -147,7 +148,7 @@ class BatchingEngine:
             _begin(ticket, [Generate(next(self._numbers), request)])
         return list(tickets)
 
-    def submit_verification(self, request: VerificationRequest, *, tag: str = "") -> Ticket:
+    async def submit_verification(self, request: VerificationRequest, *, tag: str = "") -> Ticket:
         self._admit(self._verification, len(request.texts))
         keys = self._key_number(request.keys)
         ticket = _Ticket(tag, sum(map(len, request.texts)), lane=self._verification)
@@ -201,6 +202,7 @@ class BatchingEngine:
     # -- inside
 
     def _admit(self, lane: Lane, count: int) -> None:
+        assert lane in self._lanes, f"this engine does no {lane.name}"
         if self._refusing:
             raise _shutting_down()
         if self._card is None:

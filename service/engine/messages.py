@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from service.engine.protocol import Detail, PromptText
+from service.engine.protocol import Detail, PromptText, Role
 from watermark.codebook.keys import IssuerKey
 from watermark.errors import CountersignError
 from watermark.sampling.requests import GenerationRequest, GenerationResult
@@ -93,7 +93,7 @@ class RemoteError(Exception):
 class Worker:
     """What kind of worker to fork. The socket to talk to it comes along."""
 
-    role: str
+    role: Role
     device: str
     threads: int | None
     batch_characters: int

@@ -1,7 +1,7 @@
 """The contract between the API and whatever runs the model. `tests/service/engine/test_conformance.py` holds every engine to it.
 
 * Requests are independent: a text is the same alone and in a batch, and one that fails does not take others along.
-* `submit` never waits: it queues all or refuses all with `Unavailable` (`queue_full`, `loading`, `shutting_down`).
+* `submit` does not wait for room: it queues all or refuses all with `Unavailable` (`queue_full`, `loading`, `shutting_down`).
 * A ticket ends in exactly one way: a result, or an exception (InvalidInput; `Unavailable` when its worker died; Cancelled).
 * `cancel` frees what the ticket holds, queued or running, soon and without waiting.
 * Verification does not wait behind generation.
@@ -21,6 +21,7 @@ from watermark.statistics.verdict import Verdict
 Detail = Literal["public", "full"]
 PromptText = str | Sequence[Mapping[str, str]]
 """A text to continue, or a conversation: messages {role, content}."""
+Role = Literal["encoding", "generation", "verification"]
 Status = Literal["loading", "ready", "failed", "worker_down", "draining"]
 
 
@@ -122,11 +123,11 @@ class Engine(Protocol):
         """
         ...
 
-    def submit(self, requests: Sequence[GenerationRequest], *, tag: str = "") -> list[Ticket]:
+    async def submit(self, requests: Sequence[GenerationRequest], *, tag: str = "") -> list[Ticket]:
         """Prompts must be token ids. Raises Unavailable; queues all or none."""
         ...
 
-    def submit_verification(self, request: VerificationRequest, *, tag: str = "") -> Ticket: ...
+    async def submit_verification(self, request: VerificationRequest, *, tag: str = "") -> Ticket: ...
 
     def stream(self, ticket: Ticket) -> AsyncIterator[Piece]:
         """Pieces of one generation as they are written; ends with the text. Raises as `result` does. Once per ticket."""

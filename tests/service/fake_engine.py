@@ -100,7 +100,7 @@ class FakeEngine:
         self._admit(0, 0)
         return self._encoder.encode(prompt, max_new_tokens)
 
-    def submit(self, requests: Sequence[GenerationRequest], *, tag: str = "") -> list[Ticket]:
+    async def submit(self, requests: Sequence[GenerationRequest], *, tag: str = "") -> list[Ticket]:
         self._admit(len(requests), sum(ticket in self._pieces and not task.done() for ticket, task in self._tasks.items()))
         self.submitted += requests
         tickets = [Ticket(tag, len(request.prompt) + request.sampling.max_new_tokens) for request in requests]
@@ -110,7 +110,7 @@ class FakeEngine:
             self._start(ticket, self._generate(ticket, request))
         return tickets
 
-    def submit_verification(self, request: VerificationRequest, *, tag: str = "") -> Ticket:
+    async def submit_verification(self, request: VerificationRequest, *, tag: str = "") -> Ticket:
         self._admit(len(request.texts), sum(ticket not in self._pieces and not task.done() for ticket, task in self._tasks.items()))
         self.verified.append(request)
         ticket = Ticket(tag, sum(map(len, request.texts)))

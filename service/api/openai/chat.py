@@ -47,7 +47,7 @@ async def chat_completions(
 ) -> ChatCompletion | Response:
     """Writes the next turn, marked. Messages are read as prose: control tokens in them do not count as such."""
     order = await drafts.order(runtime, chat_draft(runtime, body))
-    generation = Generation.submit(runtime, order, request)
+    generation = await Generation.submit(runtime, order, request)
     about, n = head(generation, "chatcmpl"), body.n or 1
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)

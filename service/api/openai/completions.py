@@ -36,7 +36,7 @@ async def completions(
 ) -> Completion | Response:
     """Continues prompts with marked text. What is ours, in request and answer, is under `countersign`."""
     order = await drafts.order(runtime, completion_draft(runtime, body))
-    generation = Generation.submit(runtime, order, request)
+    generation = await Generation.submit(runtime, order, request)
     make, n = partial(Completion, **head(generation, "cmpl")), body.n or 1
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)

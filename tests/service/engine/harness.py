@@ -51,14 +51,14 @@ class Asked:
         sampling = SamplingSettings(max_new_tokens=tokens, min_new_tokens=tokens, seed=seed, stop=more.pop("stop", ()))
         return GenerationRequest(self.encoder.encode(prompt, tokens), sampling, key, **more)
 
-    def submit(self, *requests: GenerationRequest) -> list[Ticket]:
-        return self.engine.submit(list(requests), tag="test")
+    async def submit(self, *requests: GenerationRequest) -> list[Ticket]:
+        return await self.engine.submit(list(requests), tag="test")
 
     async def texts(self, *requests: GenerationRequest) -> list[str]:
-        return [(await self.engine.result(ticket)).text for ticket in self.submit(*requests)]
+        return [(await self.engine.result(ticket)).text for ticket in await self.submit(*requests)]
 
-    def verify(self, *texts: str, keys: tuple[IssuerKey, ...] = (ACME,)) -> Ticket:
-        return self.engine.submit_verification(VerificationRequest(texts, keys, 1e-3, "full"), tag="test")
+    async def verify(self, *texts: str, keys: tuple[IssuerKey, ...] = (ACME,)) -> Ticket:
+        return await self.engine.submit_verification(VerificationRequest(texts, keys, 1e-3, "full"), tag="test")
 
 
 @contextlib.asynccontextmanager

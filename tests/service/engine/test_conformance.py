@@ -47,7 +47,7 @@ def test_alone_is_as_in_a_batch_and_each_message_has_its_own_text(play) -> None:
 
 def test_pieces_add_up_to_the_text(play) -> None:
     async def scenario(asked: Asked) -> None:
-        tickets = asked.submit(asked.request(), asked.request(seed=2, stop=("a", "e")))
+        tickets = await asked.submit(asked.request(), asked.request(seed=2, stop=("a", "e")))
         for ticket in tickets:
             pieces = [piece async for piece in asked.engine.stream(ticket)]
             result = await asked.engine.result(ticket)
@@ -61,7 +61,7 @@ def test_pieces_add_up_to_the_text(play) -> None:
 
 def test_a_request_that_comes_later_joins_the_running_batch(play) -> None:
     async def scenario(asked: Asked) -> None:
-        (long,) = asked.submit(asked.request("slow", tokens=300))
+        (long,) = await asked.submit(asked.request("slow", tokens=300))
         stream = asked.engine.stream(long)
         await anext(stream)
         text = (await asked.texts(asked.request("late", tokens=10)))[0]
@@ -74,14 +74,14 @@ def test_a_request_that_comes_later_joins_the_running_batch(play) -> None:
 def test_a_full_queue_refuses_all_or_nothing(play) -> None:
     async def scenario(asked: Asked) -> None:
         slow = [asked.request("slow", tokens=300, seed=seed) for seed in range(QUEUE)]
-        running_now = asked.submit(*slow[:4])
+        running_now = await asked.submit(*slow[:4])
         await until(lambda: asked.engine.stats().running_prompts == 4, "four to run")
-        waiting = asked.submit(*slow[: QUEUE - 1])
+        waiting = await asked.submit(*slow[: QUEUE - 1])
         with pytest.raises(Unavailable) as refused:
-            asked.submit(*slow[:2])
+            await asked.submit(*slow[:2])
         assert refused.value.code == "queue_full" and refused.value.retry_after >= 1
-        last = asked.submit(slow[0])
-        assert await asked.engine.verdicts(asked.verify("there is room for a text"))
+        last = await asked.submit(slow[0])
+        assert await asked.engine.verdicts(await asked.verify("there is room for a text"))
         asked.engine.cancel([*running_now, *waiting, *last])
         await until(lambda: asked.engine.stats().waiting_prompts == 0, "the places to be freed")
         assert (await asked.texts(asked.request()))[0]
@@ -91,7 +91,7 @@ def test_a_full_queue_refuses_all_or_nothing(play) -> None:
 
 def test_cancelling_frees_the_place(play) -> None:
     async def scenario(asked: Asked) -> None:
-        gone = asked.submit(*(asked.request("slow", tokens=300, seed=seed) for seed in range(4)))
+        gone = await asked.submit(*(asked.request("slow", tokens=300, seed=seed) for seed in range(4)))
         await until(lambda: asked.engine.stats().running_prompts == 4, "four to run")
         next_one = asyncio.ensure_future(asked.texts(asked.request("next", tokens=5)))
         asked.engine.cancel(gone)
@@ -100,7 +100,7 @@ def test_cancelling_frees_the_place(play) -> None:
         for ticket in gone:
             with pytest.raises(Cancelled):
                 await asked.engine.result(ticket)
-        done = asked.submit(asked.request(tokens=5))
+        done = await asked.submit(asked.request(tokens=5))
         await asked.engine.result(done[0])
         asked.engine.cancel(done)
         assert (await asked.engine.result(done[0])).text  # done ones are not touched
@@ -112,7 +112,7 @@ def test_a_poisonous_request_fails_alone(play) -> None:
     async def scenario(asked: Asked) -> None:
         good = [asked.request("good", seed=seed) for seed in range(3)]
         alone = [(await asked.texts(request))[0] for request in good]
-        tickets = asked.submit(good[0], asked.request("poison"), good[1], good[2])
+        tickets = await asked.submit(good[0], asked.request("poison"), good[1], good[2])
         with pytest.raises(Exception) as failed:
             await asked.engine.result(tickets[1])
         assert not isinstance(failed.value, Unavailable | Cancelled)
@@ -122,15 +122,15 @@ def test_a_poisonous_request_fails_alone(play) -> None:
         for ticket, expected in zip([tickets[0], *tickets[2:]], alone, strict=True):
             assert "".join([piece.text async for piece in asked.engine.stream(ticket)]) == expected
         with pytest.raises(type(failed.value)):
-            await asked.engine.verdicts(asked.verify("fine", "poison"))
-        assert len(await asked.engine.verdicts(asked.verify("fine"))) == 1
+            await asked.engine.verdicts(await asked.verify("fine", "poison"))
+        assert len(await asked.engine.verdicts(await asked.verify("fine"))) == 1
 
     play(scenario)
 
 
 def test_a_dead_worker_fails_what_it_had_and_is_back(play) -> None:
     async def scenario(asked: Asked) -> None:
-        tickets = asked.submit(*(asked.request("slow", tokens=300, seed=seed) for seed in range(3)))
+        tickets = await asked.submit(*(asked.request("slow", tokens=300, seed=seed) for seed in range(3)))
         stream = asked.engine.stream(tickets[0])
         await anext(stream)
         dying = asyncio.ensure_future(kill_generation(asked.engine))
@@ -152,9 +152,9 @@ def test_a_dead_worker_fails_what_it_had_and_is_back(play) -> None:
 
 def test_verification_does_not_wait_behind_generation(play) -> None:
     async def scenario(asked: Asked) -> None:
-        busy = asked.submit(*(asked.request("slow", tokens=300, seed=seed) for seed in range(8)))
+        busy = await asked.submit(*(asked.request("slow", tokens=300, seed=seed) for seed in range(8)))
         await until(lambda: asked.engine.stats().running_prompts >= 4, "generation to be busy")
-        verdicts = await asyncio.wait_for(asked.engine.verdicts(asked.verify("one text", "and another")), 5)
+        verdicts = await asyncio.wait_for(asked.engine.verdicts(await asked.verify("one text", "and another")), 5)
         assert [verdict.verdict for verdict in verdicts] == ["insufficient_text"] * 2
         assert all(ticket.finished is None for ticket in busy)
         asked.engine.cancel(busy)
@@ -166,10 +166,10 @@ def test_marked_text_is_found_in_order_by_its_own_issuer(play) -> None:
     async def scenario(asked: Asked) -> None:
         marked = await asked.texts(asked.request(tokens=250), asked.request(tokens=250, key=NEWS, seed=3, payload=7))
         plain = "Nobody marked this text, which is long enough to be judged by anybody. " * 2
-        verdicts = await asked.engine.verdicts(asked.verify(marked[0], plain, marked[1], keys=(ACME, NEWS)))
+        verdicts = await asked.engine.verdicts(await asked.verify(marked[0], plain, marked[1], keys=(ACME, NEWS)))
         assert [verdict.issuer for verdict in verdicts] == ["acme", None, "news"]
-        assert (await asked.engine.verdicts(asked.verify(marked[1], keys=(ACME,))))[0].issuer is None
-        (alone,) = await asked.engine.verdicts(asked.verify(marked[0], keys=(ACME, NEWS)))
+        assert (await asked.engine.verdicts(await asked.verify(marked[1], keys=(ACME,))))[0].issuer is None
+        (alone,) = await asked.engine.verdicts(await asked.verify(marked[0], keys=(ACME, NEWS)))
         assert alone.p_value == pytest.approx(verdicts[0].p_value, rel=1e-2)
 
     play(scenario)
@@ -177,11 +177,11 @@ def test_marked_text_is_found_in_order_by_its_own_issuer(play) -> None:
 
 def test_draining_refuses_new_work_and_finishes_the_old(play) -> None:
     async def scenario(asked: Asked) -> None:
-        (short,) = asked.submit(asked.request(tokens=30))
+        (short,) = await asked.submit(asked.request(tokens=30))
         draining = asyncio.ensure_future(asked.engine.drain(20))
         await asyncio.sleep(0)
         with pytest.raises(Unavailable) as refused:
-            asked.submit(asked.request())
+            await asked.submit(asked.request())
         assert refused.value.code == "shutting_down" and asked.engine.health().status == "draining"
         assert (await asked.engine.result(short)).text
         await draining
@@ -191,7 +191,7 @@ def test_draining_refuses_new_work_and_finishes_the_old(play) -> None:
 
 def test_what_is_not_done_in_time_is_given_up_with_a_reason(play) -> None:
     async def scenario(asked: Asked) -> None:
-        tickets = asked.submit(*(asked.request("slow", tokens=300, seed=seed) for seed in range(6)))
+        tickets = await asked.submit(*(asked.request("slow", tokens=300, seed=seed) for seed in range(6)))
         await until(lambda: asked.engine.stats().running_prompts >= 4, "some to run")
         await asked.engine.drain(0.1)
         for ticket in tickets:
@@ -204,7 +204,7 @@ def test_what_is_not_done_in_time_is_given_up_with_a_reason(play) -> None:
 
 def test_prompts_are_encoded_while_generation_is_busy_and_refused_alone(play) -> None:
     async def scenario(asked: Asked) -> None:
-        tickets = asked.submit(*(asked.request("slow", seed=seed) for seed in range(QUEUE)))
+        tickets = await asked.submit(*(asked.request("slow", seed=seed) for seed in range(QUEUE)))
         prompts = [f"prompt {number} <eos>" for number in range(3 * QUEUE)]
         encoded = await asyncio.gather(*(asked.engine.encode(prompt, 10) for prompt in prompts))
         assert encoded == [asked.encoder.encode(prompt, 10) for prompt in prompts]
@@ -222,7 +222,7 @@ def test_nothing_is_taken_before_the_model_is_loaded(nursery: Nursery, kind: str
     engine = make(kind, nursery)
     assert engine.card is None and engine.health().status == "loading"
     with pytest.raises(Unavailable) as refused:
-        engine.submit([])
+        asyncio.run(engine.submit([]))
     assert refused.value.code == "loading"
     with pytest.raises(Unavailable, match="still loading"):
         asyncio.run(engine.encode("a", 1))

@@ -26,7 +26,7 @@ LONG = "A long text that is read in many pieces, one after the other. " * 200
 def test_what_waits_survives_the_death_of_the_worker(nursery: Nursery) -> None:
     async def scenario() -> None:
         async with running(batching(nursery)) as asked:
-            tickets = asked.submit(*(asked.request("slow", seed=seed, tokens=100) for seed in range(4)), asked.request("waits"))
+            tickets = await asked.submit(*(asked.request("slow", seed=seed, tokens=100) for seed in range(4)), asked.request("waits"))
             await until(lambda: asked.engine.stats().running_prompts == 4, "four to run")
             kill(asked.engine, "generation")  # type: ignore[arg-type]
             assert (await asyncio.wait_for(asked.engine.result(tickets[4]), 10)).text
@@ -40,11 +40,11 @@ def test_what_waits_survives_the_death_of_the_worker(nursery: Nursery) -> None:
 def test_the_verification_worker_dies_alone(nursery: Nursery) -> None:
     async def scenario() -> None:
         async with running(batching(nursery)) as asked:
-            (generation,) = asked.submit(asked.request("slow", tokens=30))
+            (generation,) = await asked.submit(asked.request("slow", tokens=30))
             with pytest.raises(Unavailable, match="verification worker"):
-                await asked.engine.verdicts(asked.verify("kill"))
+                await asked.engine.verdicts(await asked.verify("kill"))
             assert (await asked.engine.result(generation)).text
-            assert len(await asyncio.wait_for(asked.engine.verdicts(asked.verify("fine again")), 10)) == 1
+            assert len(await asyncio.wait_for(asked.engine.verdicts(await asked.verify("fine again")), 10)) == 1
 
     asyncio.run(scenario())
 
@@ -89,7 +89,7 @@ def test_a_worker_that_says_nothing_is_killed(nursery: Nursery) -> None:
 def test_prompts_wait_for_an_encoding_worker_that_died(nursery: Nursery) -> None:
     async def scenario() -> None:
         async with running(batching(nursery)) as asked:
-            (ticket,) = asked.submit(asked.request("slow", tokens=10))
+            (ticket,) = await asked.submit(asked.request("slow", tokens=10))
             kill(asked.engine, "encoding")  # type: ignore[arg-type]
             await until(lambda: asked.engine.health().status == "worker_down", "health to drop")
             assert await asyncio.wait_for(asked.engine.encode("Hello", 10), 10) == asked.encoder.encode("Hello", 10)
@@ -105,8 +105,8 @@ def test_a_stopped_worker_is_taken_for_dead(nursery: Nursery) -> None:
         async with running(batching(nursery, stall_seconds=1.0)) as asked:
             os.kill(asked.engine.processes()["verification"], signal.SIGSTOP)  # type: ignore[attr-defined]
             with pytest.raises(Unavailable, match="verification worker"):
-                await asked.engine.verdicts(asked.verify("is anybody there"))
-            assert await asyncio.wait_for(asked.engine.verdicts(asked.verify("now")), 10)
+                await asked.engine.verdicts(await asked.verify("is anybody there"))
+            assert await asyncio.wait_for(asked.engine.verdicts(await asked.verify("now")), 10)
 
     asyncio.run(scenario())
 
@@ -147,7 +147,7 @@ def test_signals_to_the_whole_group_are_for_the_service_alone(nursery: Nursery) 
 
     async def scenario() -> None:
         async with running(batching(nursery)) as asked:
-            (ticket,) = asked.submit(asked.request("slow", tokens=10))
+            (ticket,) = await asked.submit(asked.request("slow", tokens=10))
             for role in ("encoding", "generation", "verification"):
                 for each in (signal.SIGTERM, signal.SIGINT):
                     os.kill(asked.engine.processes()[role], each)  # type: ignore[attr-defined]
@@ -187,8 +187,8 @@ def test_workers_end_with_the_service(nursery: Nursery) -> None:
 def test_a_short_text_overtakes_long_ones_and_many(nursery: Nursery, texts: int) -> None:
     async def scenario() -> None:
         async with running(batching(nursery)) as asked:
-            long, many = [asked.verify(LONG) for _ in range(texts)], asked.verify(*["one of many texts " * 40] * 6)
-            short = asked.verify("a short one")
+            long, many = [await asked.verify(LONG) for _ in range(texts)], await asked.verify(*["one of many texts " * 40] * 6)
+            short = await asked.verify("a short one")
             await asked.engine.verdicts(short)
             assert all(ticket.finished is None for ticket in (*long, many))
             for ticket in long:
@@ -202,7 +202,7 @@ def test_a_short_text_overtakes_long_ones_and_many(nursery: Nursery, texts: int)
 def test_the_running_batch_stays_within_its_tokens(nursery: Nursery) -> None:
     async def scenario() -> None:
         async with running(batching(nursery, batch_tokens=700, max_new_tokens=300)) as asked:
-            tickets = asked.submit(*(asked.request("slow", seed=seed, tokens=300) for seed in range(4)))
+            tickets = await asked.submit(*(asked.request("slow", seed=seed, tokens=300) for seed in range(4)))
             await until(lambda: asked.engine.stats().running_prompts == 2, "two to run")
             await asyncio.sleep(0.2)
             assert asked.engine.stats().running_prompts == 2 and asked.engine.stats().waiting_prompts == 2
@@ -214,11 +214,11 @@ def test_the_running_batch_stays_within_its_tokens(nursery: Nursery) -> None:
 def test_the_queue_is_bounded_by_tokens_too(nursery: Nursery) -> None:
     async def scenario() -> None:
         async with running(batching(nursery, queue_tokens=500)) as asked:
-            running_now = asked.submit(*(asked.request("slow", seed=seed, tokens=300) for seed in range(4)))
+            running_now = await asked.submit(*(asked.request("slow", seed=seed, tokens=300) for seed in range(4)))
             await until(lambda: asked.engine.stats().running_prompts == 4, "four to run")
-            waiting = asked.submit(asked.request("slow", tokens=300))
+            waiting = await asked.submit(asked.request("slow", tokens=300))
             with pytest.raises(Unavailable, match="500 tokens"):
-                asked.submit(asked.request("slow", tokens=300))
+                await asked.submit(asked.request("slow", tokens=300))
             asked.engine.cancel([*running_now, *waiting])
 
     asyncio.run(scenario())
@@ -227,7 +227,7 @@ def test_the_queue_is_bounded_by_tokens_too(nursery: Nursery) -> None:
 def test_errors_for_the_caller_come_through_and_others_lose_their_words(nursery: Nursery) -> None:
     async def scenario() -> None:
         async with running(batching(nursery)) as asked:
-            good, foreign, refused = asked.submit(
+            good, foreign, refused = await asked.submit(
                 asked.request("good"), GenerationRequest((10**6,), SamplingSettings(max_new_tokens=5)), asked.request("refuse")
             )
             with pytest.raises(InvalidInput, match="token id"):
@@ -246,7 +246,7 @@ def test_many_sets_of_keys_are_told_apart_and_forgotten(nursery: Nursery) -> Non
             (text,) = await asked.texts(asked.request(tokens=250))
             for turn in range(20):
                 other = IssuerKey(f"other-{turn}", bytes([turn]) * 32)
-                tickets = [asked.verify(text, keys=keys) for keys in ((other,), (other, ACME))]
+                tickets = [await asked.verify(text, keys=keys) for keys in ((other,), (other, ACME))]
                 found = [(await asked.engine.verdicts(ticket))[0].issuer for ticket in tickets]
                 assert found == [None, "acme"]
 
@@ -257,13 +257,13 @@ def test_cancelled_verifications_free_their_places(nursery: Nursery) -> None:
     async def scenario() -> None:
         async with running(batching(nursery)) as asked:
             began = time.monotonic()
-            await asked.engine.verdicts(asked.verify(LONG))
+            await asked.engine.verdicts(await asked.verify(LONG))
             alone = time.monotonic() - began
-            tickets = [asked.verify(LONG) for _ in range(8)]
+            tickets = [await asked.verify(LONG) for _ in range(8)]
             asked.engine.cancel(tickets)
             assert asked.engine.stats().waiting_texts == 0
             began = time.monotonic()
-            assert await asyncio.wait_for(asked.engine.verdicts(asked.verify("next, as long as a batch " * 60)), 10)
+            assert await asyncio.wait_for(asked.engine.verdicts(await asked.verify("next, as long as a batch " * 60)), 10)
             assert time.monotonic() - began < 0.8 * alone  # the rest of a text that nobody waits for is not read
             for ticket in tickets:
                 with pytest.raises(Cancelled):
@@ -277,7 +277,7 @@ def test_many_requests_that_come_and_go_leave_nothing_behind(nursery: Nursery) -
         done = 0
         for turn in range(8):
             with contextlib.suppress(Unavailable, Cancelled):
-                tickets = asked.submit(asked.request("hello" * (number % 5), seed=turn, tokens=5 + 7 * ((number + turn) % 6)))
+                tickets = await asked.submit(asked.request("hello" * (number % 5), seed=turn, tokens=5 + 7 * ((number + turn) % 6)))
                 if (number + turn) % 3 == 0:
                     await asyncio.sleep(0.01)
                     asked.engine.cancel(tickets)
