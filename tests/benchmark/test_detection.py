@@ -64,26 +64,30 @@ def test_a_p_value_of_its_own_is_held_against_human_text() -> None:
 
 
 def report(ours: dict[str, int], peer: dict[str, int]) -> dict[str, Any]:
+    """Each detects the first so many of a hundred texts."""
+
     def method(detected: dict[str, int], own: bool) -> dict[str, Any]:
         marked = [
-            {
-                "condition": "marked",
-                "attack": attack,
-                "length": 50,
-                "rate": 0.001,
-                "share": n / 100,
-                "interval": (n / 100 - 0.1, n / 100 + 0.1),
-            }
+            {"condition": "marked", "attack": attack, "length": 50, "rate": 0.001, "share": n / 100, "missed": list(range(n, 100))}
             for attack, n in detected.items()
         ]
-        return {"title": "T", "ours": own, "detection": marked}
+        return {"title": "T", "ours": own, "detection": marked, "quality": [{"length": 50, "perplexity": {"ratio": 0.5}}]}
 
     return {"default": "a", "methods": {"a": method(ours, True), "other-of-ours": method(peer, True), "p": method(peer, False)}}
 
 
 def test_every_cell_with_a_peer_ahead_is_named() -> None:
     found = leads(report({"clean": 90, "typos-10": 50, "delete-10": 70}, {"clean": 95, "typos-10": 80, "delete-10": 70}), 0.001)
-    assert [(lead.attack, lead.peer, lead.apart) for lead in found] == [("typos-10", "p", True), ("clean", "p", False)]
+    assert [(lead.attack, lead.peer, lead.perplexity) for lead in found] == [("typos-10", "p", 0.5), ("clean", "p", 0.5)]
+
+
+def test_a_lead_is_tested_on_the_texts_that_only_one_of_them_detects() -> None:
+    both = report({"clean": 90}, {"clean": 95})
+    (cell,) = both["methods"]["p"]["detection"]
+    cell["missed"] = [0, 1, *range(97, 100)]  # of 100, it alone detects 90 to 96, and ours alone two
+    (lead,) = leads(both, 0.001)
+    assert (lead.only_peer, lead.only_ours) == (7, 2)
+    assert lead.p_value == pytest.approx(2 * (1 + 9 + 36) / 2**9)
 
 
 @pytest.mark.parametrize("ours", [{"clean": 90}, {"clean": 91}])

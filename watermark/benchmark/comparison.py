@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from scipy.stats import binomtest
+
 
 @dataclass(frozen=True)
 class Lead:
@@ -17,8 +19,13 @@ class Lead:
     title: str
     share: float
     ours: float
-    apart: bool
-    """The 95 % intervals do not even touch."""
+    only_peer: int
+    """Prompts whose text the peer detects and ours does not."""
+    only_ours: int
+    p_value: float
+    """McNemar's exact test, two-sided, of the prompts on which the two differ (Psychometrika 12, 1947)."""
+    perplexity: float
+    """Of the peer's texts of that length over unmarked ones: what the detection costs."""
 
 
 def marked_cells(report: dict[str, Any], method: str, rate: float) -> dict[tuple[str, int], dict[str, Any]]:
@@ -39,8 +46,13 @@ def leads(report: dict[str, Any], rate: float) -> list[Lead]:
         for (attack, length), cell in marked_cells(report, name, rate).items():
             own = ours[attack, length]
             if cell["share"] > own["share"]:
-                apart = cell["interval"][0] > own["interval"][1]
-                found.append(Lead(attack, length, name, report["methods"][name]["title"], cell["share"], own["share"], apart))
+                only_peer, only_ours = len(set(own["missed"]) - set(cell["missed"])), len(set(cell["missed"]) - set(own["missed"]))
+                method = report["methods"][name]
+                perplexity = next(q["perplexity"]["ratio"] for q in method["quality"] if q["length"] == length)
+                p_value = float(binomtest(only_peer, only_peer + only_ours).pvalue)
+                found.append(
+                    Lead(attack, length, name, method["title"], cell["share"], own["share"], only_peer, only_ours, p_value, perplexity)
+                )
     return sorted(found, key=lambda lead: (lead.attack == "clean", lead.attack, lead.length, lead.ours - lead.share))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from watermark.benchmark.comparison import leads, marked_cells, other_leads, peers
 from watermark.benchmark.settings import RATES
 
+CHANCE = 0.05
 FILES = ("report.json", "detection.png", "quality.png")
 
 
@@ -92,10 +93,20 @@ def _where_peers_lead(report: dict[str, Any]) -> Iterator[str]:
     )
     if found:
         rows = [
-            [lead.attack, str(lead.length), lead.title, f"{lead.share:.3f}", f"{lead.ours:.3f}", "yes" if lead.apart else "no"]
+            [
+                *(lead.attack, str(lead.length), lead.title, f"{lead.share:.3f}", f"{lead.ours:.3f}"),
+                *(f"{lead.only_peer} / {lead.only_ours}", f"{lead.p_value:.2g}", f"{lead.perplexity:.2f}"),
+            ]
             for lead in found
         ]
-        yield _table(["attack", "tokens", "peer", "its share detected", "ours", "intervals apart"], rows)
+        pairs = ["texts that only it / only ours detects", "p (McNemar)", "its perplexity over unmarked"]
+        yield _table(["attack", "tokens", "peer", "its share detected", "ours", *pairs], rows)
+        chance = [lead for lead in found if lead.p_value >= CHANCE / len(found)]
+        yield (
+            f"In {len(chance)} of these {len(found)} rows the difference is within chance: two equally good methods would differ so often "
+            f"on the same prompts (p at least {CHANCE:g} by Bonferroni over the rows). A perplexity far below 1 marks texts that "
+            "repeat themselves: what is repeated is detected again, and deleting a part of it takes little away."
+        )
     others = [[what, title, f"{theirs:.4g}", f"{own:.4g}"] for what, title, theirs, own in other_leads(report)]
     if others:
         yield "Other measures on which a peer is ahead, whether or not the difference is more than chance:"
@@ -160,13 +171,16 @@ def _payload(report: dict[str, Any]) -> Iterator[str]:
     for method in report["methods"].values():
         for cell in method["payload"] or []:
             exact, bits = _interval(cell["exact_interval"]), _interval(cell["bit_accuracy_interval"])
-            numbers = [f"{cell['bit_accuracy']:.3f} {bits}", f"{cell['exact']:.3f} {exact}", f"{cell['wrong']:.3f}"]
+            likeliest = f"{cell['likeliest']:.3f} {_interval(cell['likeliest_interval'])}"
+            numbers = [likeliest, f"{cell['bit_accuracy']:.3f} {bits}", f"{cell['exact']:.3f} {exact}", f"{cell['wrong']:.3f}"]
             rows.append([method["title"], str(cell["bits"]), cell["attack"], str(cell["length"]), str(cell["n"]), *numbers])
-    header = ["method", "bits", "attack", "tokens", "n", "bit accuracy", "whole message stated", "another message stated"]
+    bits = ["bit accuracy of the likeliest message", "bit accuracy of the verdict"]
+    header = ["method", "bits", "attack", "tokens", "n", *bits, "whole message stated", "another message stated"]
     yield _table(header, rows)
     titles = ", ".join(report["methods"][name]["title"] for name in peers(report))
-    yield "As the verdicts state it; a bit that is not stated counts as half right." + (
-        f" No message is carried by {titles}." if titles else ""
+    yield (
+        "A verdict states what it is sure of; a bit it leaves out counts as half right. The likeliest message leaves nothing out."
+        + (f" No message is carried by {titles}." if titles else "")
     )
 
 
@@ -195,7 +209,7 @@ def _quality(report: dict[str, Any], images: str) -> Iterator[str]:
         yield _table(["method", "perplexity", "nats per character"], rows)
     else:
         yield "Perplexity under an independent model was not measured: none comes with Countersign, and none was given (`--judge`)."
-    inside = [(m["title"], m["divergence"]) for m in report["methods"].values() if m.get("divergence")]
+    inside = [(m["title"], m["divergence"]) for m in report["methods"].values() if m["divergence"]]
     if inside:
         yield (
             "Marks that act inside the model change the distribution of the next token itself, whatever the key. KL(marked ‖ base) along "
