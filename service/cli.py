@@ -76,8 +76,7 @@ def run(settings: Settings, as_json: bool = False) -> None:
 
         address = local_url(settings.host, listening.getsockname()[1])
         configure_logging(settings.log_level, settings.log_format)
-        backend = settings.backend if settings.device == "cpu" else "torch"
-        engine = BatchingEngine(settings, LoadModel(settings.base_model, settings.checkpoint, backend), nursery)
+        engine = BatchingEngine(settings, LoadModel.of(settings), nursery)
         app = create_app(settings, engine=engine, prepare=prepare, on_load_failure=on_load_failure)
         server = Server(server_config(app, settings), app.state.runtime)
         with contextlib.suppress(KeyboardInterrupt):  # raised again by uvicorn after it has shut down in good order

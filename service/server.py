@@ -16,7 +16,7 @@ GRACE = 5
 
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    proxies = [proxy.strip() for proxy in settings.trusted_proxies.split(",")] if settings.trusted_proxies else []
+    proxies = trusted_proxies(settings)
     return uvicorn.Config(
         app,
         lifespan="on",
@@ -31,6 +31,10 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=30,  # longer than the page's own pause between two looks
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + GRACE,
     )
+
+
+def trusted_proxies(settings: Settings) -> list[str]:
+    return [proxy.strip() for proxy in settings.trusted_proxies.split(",")] if settings.trusted_proxies else []
 
 
 class Server(uvicorn.Server):

@@ -203,6 +203,15 @@ def local_url(host: str, port: int) -> str:
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
+def environment_of(**overrides: Any) -> dict[str, str]:
+    """The variables that make `build_settings` of another process take those `overrides` that are not None."""
+    return {
+        f"COUNTERSIGN_{name.upper()}": str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in overrides.items()
+        if value is not None
+    }
+
+
 def build_settings(**overrides: Any) -> Settings:
     """Settings from the environment, with `overrides` that are not None on top. Raises InvalidInput naming each bad setting."""
     try:

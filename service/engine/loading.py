@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from models.registry import Backend
+    from service.settings import Settings
     from watermark.pipeline import WatermarkedModel
 
 
@@ -17,6 +18,10 @@ class LoadModel:
     base_model: str
     checkpoint: str | None
     backend: Backend
+
+    @staticmethod
+    def of(settings: Settings) -> LoadModel:
+        return LoadModel(settings.base_model, settings.checkpoint, settings.backend if settings.device == "cpu" else "torch")
 
     def __call__(self) -> WatermarkedModel:
         """Takes seconds, or minutes the very first time. Raises CountersignError."""

@@ -29,10 +29,13 @@ class Unavailable(Exception):
     """The work was not done and may be asked for again after `retry_after` seconds. `code` is stable."""
 
     def __init__(self, code: str, detail: str, retry_after: int) -> None:
-        super().__init__(detail)
+        super().__init__(code, detail, retry_after)  # all of it, so that it can be pickled
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.middleware import REQUEST_ID
 from service.settings import MIB, build_settings
 from tests.service.harness import SMALL, Served, places, problem, serving, small_settings
 
@@ -292,8 +293,11 @@ def test_headers_of_every_answer(served: Served) -> None:
         assert answer.headers["x-frame-options"] == "DENY"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
-        assert len(answer.headers["x-request-id"]) == 32
-        assert "server" not in answer.headers
+        assert REQUEST_ID.fullmatch(answer.headers["x-request-id"])
+
+
+def test_the_server_does_not_name_itself(served: Served) -> None:
+    assert "server" not in served.client.get("/livez").headers
 
 
 def test_a_sane_request_id_is_taken_over_and_another_replaced(served: Served) -> None:

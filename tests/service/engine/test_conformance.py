@@ -211,7 +211,7 @@ def test_prompts_are_encoded_while_generation_is_busy_and_refused_alone(play) ->
         with pytest.raises(PromptTooLong, match="at most"):
             await asked.engine.encode("x" * 1000, 10)
         assert await asked.engine.encode("after it", 10)
-        assert asked.engine.stats().running_prompts > 0
+        await until(lambda: asked.engine.stats().running_prompts > 0, "generation to be busy")
         asked.engine.cancel(tickets)
 
     play(scenario)
