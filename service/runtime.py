@@ -171,6 +171,13 @@ class Runtime:
             raise Unavailable("loading", "The model is still loading. Try again in a few seconds.", 5)
         return card
 
+    async def loaded(self, seconds: float) -> None:
+        """Returns when the model is there, or cannot be loaded, or after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.engine.card is None and not self._failure:
+                    await asyncio.sleep(TICK)
+
     async def readiness(self) -> Readiness:
         """Never waits long, whatever the storage does."""
         health, stats, card, settings = self.engine.health(), self.engine.stats(), self.engine.card, self.settings

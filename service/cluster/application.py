@@ -17,13 +17,14 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.app import create_app
 from service.cluster.engine import ClusterEngine
-from service.cluster.proxied import OneRequestId
+from service.cluster.proxied import Proxied
 from service.cluster.replica import Replica
 from service.engine.engine import BatchingEngine
 from service.engine.loading import LoadModel
 from service.engine.protocol import Engine, Role
 from service.first_start import require_api_keys
 from service.observability.logs import configure_logging
+from service.runtime import Runtime
 from service.server import GRACE, trusted_proxies
 from service.settings import Settings, build_settings
 from watermark.errors import InvalidInput
@@ -33,6 +34,8 @@ INGRESS_REQUESTS = 1000
 """Of one ingress at a time, those that wait and stream included. What is too much is refused by the engines' queues, with Retry-After."""
 SMALL_TALK = 64
 """Calls to a replica beside the work in its queue: prompts to encode, reports."""
+START_SECONDS = 60.0
+"""An ingress waits so long for the model before it takes requests, which it then refuses with the reason."""
 VERIFYING_AT_ONCE = 8
 """Requests in a verifying replica beyond which another is started."""
 
@@ -74,9 +77,10 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> Any:
         app = self._make()
-        proxies = trusted_proxies(app.state.runtime.settings)
+        runtime: Runtime = app.state.runtime
+        proxies = trusted_proxies(runtime.settings)
         proxied: Any = ProxyHeadersMiddleware(app, trusted_hosts=proxies) if proxies else app
-        return OneRequestId(proxied)
+        return Proxied(proxied, partial(runtime.loaded, START_SECONDS))
 
 
 def build(arguments: dict[str, str]) -> serve.Application:
@@ -107,6 +111,7 @@ def application(
         "graceful_shutdown_timeout_s": settings.drain_seconds + GRACE,
         "graceful_shutdown_wait_loop_s": 0.5,
         "health_check_period_s": 5,
+        "max_surge_percent": 25,  # in a rolling restart a new one is there before an old one goes
     }
     deployment: Any = serve.deployment
     generation = deployment(

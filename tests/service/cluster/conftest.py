@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,11 +10,8 @@ from ray import serve  # noqa: E402
 
 from service.cluster.application import Replicas, application  # noqa: E402
 from service.cluster.local import start_ray  # noqa: E402
-from service.engine.engine import BatchingEngine  # noqa: E402
-from service.engine.protocol import Engine, Role  # noqa: E402
 from service.settings import build_settings  # noqa: E402
-from tests.service.engine.fake_models import faulty  # noqa: E402
-from tests.service.engine.harness import SMALL as SMALL_ENGINE  # noqa: E402
+from tests.service.engine.small import small_engine  # noqa: E402
 from tests.service.harness import listen  # noqa: E402
 
 
@@ -27,11 +24,6 @@ def address(no_settings_from_outside: None) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
     ray.shutdown()
-
-
-def small_engine(roles: Sequence[Role]) -> Engine:
-    """The real engine with the fake model, which fails and dawdles when it is told to."""
-    return BatchingEngine(build_settings(**SMALL_ENGINE), faulty, roles=roles)
 
 
 @pytest.fixture(scope="module")

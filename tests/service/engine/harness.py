@@ -17,24 +17,14 @@ from service.engine.protocol import Engine, Ticket, VerificationRequest
 from service.settings import build_settings
 from tests.fakes import fake_tokenizer
 from tests.service.engine.fake_models import faulty
+from tests.service.engine.small import SMALL
 from tests.service.fake_engine import FakeEngine
 from watermark.codebook.keys import IssuerKey
 from watermark.sampling.requests import GenerationRequest, SamplingSettings
 
 ACME = IssuerKey("acme", b"a" * 32)
 NEWS = IssuerKey("news", b"n" * 32, payload_bits=8)
-QUEUE = 12
-SMALL: dict[str, Any] = {
-    "batch_size": 4,
-    "queue_size": QUEUE,
-    "max_prompts": QUEUE,
-    "max_texts": QUEUE,
-    "max_new_tokens": 400,
-    "restart_seconds": 0.05,
-    "verify_batch_characters": 1000,
-    "threads": 1,
-    "log_level": "ERROR",
-}
+QUEUE: int = SMALL["queue_size"]
 
 
 class Asked:
