@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,9 +16,15 @@ from watermark.errors import InvalidInput
 from watermark.folders import data_folder
 
 if TYPE_CHECKING:
+    from service.cluster.application import Replicas
     from service.first_start import FirstIssuers
     from service.settings import Settings
     from service.storage.open import Storage
+
+
+class ServeEngine(StrEnum):
+    batching = "batching"
+    ray = "ray"
 
 
 def register(app: typer.Typer) -> None:
@@ -36,15 +44,34 @@ def serve(
     authentication: Annotated[
         bool | None, typer.Option(help="Whether requests need an API key. [default: beyond loopback yes, on loopback no]")
     ] = None,
+    engine: Annotated[
+        ServeEngine, typer.Option(help="ray: Ray Serve on this machine, for replicas that stand in for each other. Needs the extra `ray`.")
+    ] = ServeEngine.batching,
+    generation_replicas: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="With --engine ray: processes that write, each with its batch. [default: 1]")
+    ] = None,
+    verification_replicas: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="With --engine ray: processes that verify. [default: 1]")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve the REST API and its page until Ctrl+C. Further settings come from the environment (COUNTERSIGN_…)."""
-    from service.settings import build_settings
+    from service.settings import build_settings, environment_of
 
-    settings = build_settings(
-        host=host, port=port, base_model=base_model, checkpoint=checkpoint, device=device, authentication=authentication
-    )
-    run(settings, as_json)
+    options = {"host": host, "port": port, "base_model": base_model, "checkpoint": checkpoint}
+    options |= {"device": device, "authentication": authentication}
+    settings = build_settings(**options)
+    if engine is ServeEngine.batching:
+        if generation_replicas or verification_replicas:
+            raise InvalidInput("--generation-replicas and --verification-replicas go with --engine ray.")
+        run(settings, as_json)
+        return
+    try:
+        from service.cluster.application import Replicas
+    except ModuleNotFoundError as error:
+        raise InvalidInput(f"--engine ray needs the extra `ray` ({error.name} is missing): pip install 'countersign[ray]'") from None
+    os.environ.update(environment_of(**options))  # for the processes that Ray starts
+    run_on_ray(settings, Replicas(generation=generation_replicas or 1, verification=verification_replicas or 1), as_json)
 
 
 def run(settings: Settings, as_json: bool = False) -> None:
@@ -83,6 +110,25 @@ def run(settings: Settings, as_json: bool = False) -> None:
             server.run(sockets=[listening])
     if failures:
         raise failures[0]
+
+
+def run_on_ray(settings: Settings, replicas: Replicas, as_json: bool = False) -> None:
+    """Serve with Ray on this machine until a signal. Raises CountersignError, or what else made loading fail."""
+    from models.registry import checkpoint_folder
+    from service.cluster.local import serve_on_ray
+    from service.first_start import first_issuers, require_api_keys
+    from service.observability.logs import configure_logging
+    from service.settings import local_url
+    from service.storage.open import open_storage
+
+    checkpoint = checkpoint_folder(settings.base_model, settings.checkpoint)
+    with listen(settings.host, settings.port) as free:  # the errors of a bad address, and a number for port 0
+        settings = settings.model_copy(update={"port": free.getsockname()[1]})
+    configure_logging(settings.log_level, settings.log_format)
+    with contextlib.closing(open_storage(settings)) as storage:
+        require_api_keys(settings, storage)
+        announce(local_url(settings.host, settings.port), first_issuers(storage, checkpoint), as_json)
+    serve_on_ray(settings, replicas)
 
 
 def announce(address: str, first: FirstIssuers | None, as_json: bool) -> None:

@@ -1,7 +1,8 @@
 """The Ray Serve application: an ingress with the API, and replicas that generate or verify, each deployment scaling on its own.
 
-On a cluster: `serve run service.cluster.application:build generation=2 verification=4`, or the same import path in a Serve config. Each
-process reads its settings from its own environment (COUNTERSIGN_…), so that no secret travels with the application.
+On a cluster: `serve run service.cluster.application:build generation=2 verification=4`, or the same import path in a Serve config
+(docs/scale/serving.md). Each process reads its settings from its own environment (COUNTERSIGN_…), so that no secret travels with the
+application.
 """
 
 from __future__ import annotations
@@ -84,13 +85,18 @@ class Ingress:
 
 
 def build(arguments: dict[str, str]) -> serve.Application:
-    """What `serve run` calls, with its arguments (see Replicas) as text. Raises InvalidInput."""
+    """What `serve run` calls, with its arguments (see Replicas) as text. Raises InvalidInput.
+
+    Where Ray's proxies listen is Ray's business, so requests need an API key unless the settings say that they do not.
+    """
     try:
         replicas = Replicas.model_validate(arguments)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg']}" for each in error.errors())
         raise InvalidInput(f"{wrong}. The arguments are {', '.join(Replicas.model_fields)}.") from None
-    return application(build_settings(), replicas)
+    settings = build_settings()
+    authentication = settings.authentication if settings.authentication is not None else True
+    return application(settings, replicas, make_app=partial(app_of, authentication=authentication))
 
 
 def application(
@@ -103,7 +109,7 @@ def application(
     """`settings` only say what the deployments need of Ray; the processes read their own. The other two are for tests."""
     make = make_engine or engine_of
     places = settings.queue_size + settings.batch_size + SMALL_TALK
-    compute: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1 if settings.device != "cpu" else 0}
+    compute: dict[str, Any] = {"num_cpus": settings.threads or 1, "num_gpus": 1 if settings.device != "cpu" else 0}
     common: dict[str, Any] = {
         "max_ongoing_requests": places,
         "max_queued_requests": places,
@@ -135,7 +141,7 @@ def engine_of(roles: Sequence[Role]) -> Engine:
     return BatchingEngine(settings, LoadModel.of(settings), roles=roles)
 
 
-def app_of(engine: Engine) -> Any:
-    settings = build_settings()
+def app_of(engine: Engine, *, authentication: bool | None = None) -> Any:
+    settings = build_settings(authentication=authentication)
     configure_logging(settings.log_level, settings.log_format)
     return create_app(settings, engine=engine, prepare=partial(require_api_keys, settings))

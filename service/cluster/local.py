@@ -17,10 +17,13 @@ from service.cluster.application import NAME, Replicas, application
 from service.settings import Settings
 
 
-def start_ray(host: str, port: int, processes: int) -> None:
-    """A new Ray on this machine with Serve listening at `port`, which must be free. Its processes inherit this one's environment."""
+def start_ray(host: str, port: int, cores: int) -> None:
+    """A new Ray on this machine with Serve listening at `port`, which must be free. Its processes inherit this one's environment.
+
+    `cores`: what the replicas ask for, which they must find on the smallest machine too.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-    cores = max(processes, os.cpu_count() or 1)  # a replica asks for one, and must find it on the smallest machine too
+    cores = max(cores, os.cpu_count() or 1)
     ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
 
@@ -29,7 +32,7 @@ def serve_on_ray(settings: Settings, replicas: Replicas) -> None:
     """Until SIGINT or SIGTERM; requests in work are finished. The port must be free, and `settings` be what the environment says."""
     ended = threading.Event()
     with _signals(ended):
-        start_ray(settings.host, settings.port, processes=replicas.generation + replicas.verification)
+        start_ray(settings.host, settings.port, cores=(replicas.generation + replicas.verification) * (settings.threads or 1))
         try:
             serve.run(application(settings, replicas), name=NAME, blocking=False)
             ended.wait()

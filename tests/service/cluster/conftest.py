@@ -20,7 +20,7 @@ def address(no_settings_from_outside: None) -> Iterator[str]:
     """Of Serve, with Ray on this machine for all tests of a session: they take some seconds to start."""
     with listen() as free:
         port = free.getsockname()[1]
-    start_ray("127.0.0.1", port, processes=16)
+    start_ray("127.0.0.1", port, cores=16)
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
     ray.shutdown()
