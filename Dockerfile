@@ -2,18 +2,20 @@
 #
 #   docker build .                               on the CPU (target cpu)
 #   docker build --target cuda .                 on an NVIDIA GPU, with the host's NVIDIA container toolkit
+#   docker build --build-arg EXTRAS="ray redis tracing" .    for Ray Serve: docs/scale/serving.md
 #
 # torch from the default package index brings GPU libraries of several gigabytes, which only the target cuda needs. For a small CPU
 # image name an index that has CPU builds of the torch in pyproject.toml:    docker build --build-arg TORCH_INDEX=URL .
 
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX=""
+ARG EXTRAS="redis tracing"
 WORKDIR /src
 RUN python -m venv /opt/countersign
-# Dependencies first: a change of the code then rebuilds only the last layer. Tracing is among them, because nothing can be installed
+# Dependencies first: a change of the code then rebuilds only the last layer. EXTRAS are among them, because nothing can be installed
 # into a finished image whose root is read-only.
 COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['redis'], *p['optional-dependencies']['tracing'], sep='\n')" > requirements.txt \
+RUN python -c "import os, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *(each for extra in os.environ['EXTRAS'].split() for each in p['optional-dependencies'][extra]), sep='\n')" > requirements.txt \
     && /opt/countersign/bin/pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
        --requirement requirements.txt
 COPY README.md LICENSE NOTICE ./

@@ -79,12 +79,16 @@ def test_all_that_is_copied_is_there_and_not_ignored() -> None:
     assert [rest for rest in RUNTIME.all("COPY") if not rest.startswith(f"--from={BUILD.name} ")] == []
 
 
-def test_requirements_are_those_of_the_project() -> None:
+@pytest.mark.parametrize("extras", [None, "ray redis tracing"])
+def test_requirements_are_those_of_the_project(extras: str | None) -> None:
+    given = dict(rest.split("=", 1) for rest in BUILD.all("ARG"))["EXTRAS"].strip('"') if extras is None else extras
     command = next(rest for rest in BUILD.all("RUN") if "requirements.txt" in rest)
     code = shlex.split(command.partition(" > requirements.txt")[0])[2]
-    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"EXTRAS": given}, check=True, capture_output=True, text=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert printed == [*project["dependencies"], *project["optional-dependencies"]["redis"], *project["optional-dependencies"]["tracing"]]
+    wanted = [each for extra in given.split() for each in project["optional-dependencies"][extra]]
+    assert given.split()[-2:] == ["redis", "tracing"]
+    assert run.stdout.splitlines() == [*project["dependencies"], *wanted]
 
 
 def test_it_runs_as_nobody_special() -> None:
