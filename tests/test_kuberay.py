@@ -54,6 +54,11 @@ def has_types(given: dict[str, Any], wanted: dict[str, type]) -> bool:
     return {name: type(value) for name, value in given.items()} == wanted
 
 
+def check_pod(template: dict[str, Any]) -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, **template}
+    kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+
 def test_the_resources_have_the_fields_of_their_kind() -> None:
     assert (SERVICE["apiVersion"], SERVICE["kind"]) == ("ray.io/v1", "RayService")
     assert has_types(SERVICE["spec"], RAY_SERVICE)
@@ -64,17 +69,14 @@ def test_the_resources_have_the_fields_of_their_kind() -> None:
     for group in (CLUSTER["headGroupSpec"], *CLUSTER["workerGroupSpecs"]):  # numbers must be quoted
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
     for template in templates():
-        kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, **template}, KUBERNETES, strict=True)
+        check_pod(template)
     for resource in OTHERS:
         kubernetes_validate.validate(resource, KUBERNETES, strict=True)
 
 
 def test_the_schema_of_kubernetes_would_see_a_mistake() -> None:
-    spec = {**templates()[0]["spec"], "containrs": []}
     with pytest.raises(kubernetes_validate.ValidationError, match="containrs"):
-        kubernetes_validate.validate(
-            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": spec}, KUBERNETES, strict=True
-        )
+        check_pod({"spec": {**templates()[0]["spec"], "containrs": []}})
 
 
 def test_ray_serve_reads_its_configuration() -> None:

@@ -84,8 +84,8 @@ class Ingress:
         return Proxied(proxied, partial(runtime.loaded, START_SECONDS))
 
 
-def build(arguments: dict[str, str]) -> serve.Application:
-    """What `serve run` calls, with its arguments (see Replicas) as text. Raises InvalidInput.
+def build(arguments: dict[str, Any]) -> serve.Application:
+    """What `serve run` calls, with its arguments (see Replicas). Raises InvalidInput.
 
     Where Ray's proxies listen is Ray's business, so requests need an API key unless the settings say that they do not.
     """
