@@ -101,6 +101,7 @@ def convert(pieces: list[Path], sha256: str, target: Path, stages: Stages) -> No
             state = {key: tensor.contiguous() for key, tensor in model.state_dict().items() if key not in tied}
             save_file(state, target / "model.safetensors", metadata={"format": "pt"})
             vars(model.config).pop("quantization_config", None)  # the tensors are plain float32 now
+            model.config.architectures = [type(model).__name__]  # which other engines go by
             model.config.save_pretrained(target)
             if model.generation_config is not None:
                 model.generation_config.save_pretrained(target)

@@ -31,15 +31,14 @@ class Tokens:
     """Special tokens in front of the text (a begin-of-text token, usually 0 or 1)."""
 
 
-class FrozenLM(ABC):
-    """A causal language model and its tokenizer, frozen.
+class TokenizedModel(ABC):
+    """What a watermark pair has to know of its language model: its sizes, its tokenizer, and where it is.
 
-    `name` is what a person calls the model (a registry name, a path or an id). The model is never changed and nothing is
-    ever stored on it between calls, so one instance serves any number of concurrent readers.
+    `name` is what a person calls the model (a registry name, a path or an id).
     """
 
     backend: str
-    """How it is computed: `torch` or `openvino`."""
+    """How it is computed: `torch`, `openvino`, or an engine of somebody else's."""
     hidden_size: int
     layer_count: int
     vocab_size: int
@@ -58,6 +57,43 @@ class FrozenLM(ABC):
     @abstractmethod
     def device(self) -> torch.device:
         """Where states and logits are."""
+
+    def make_steerable(self) -> None:
+        """Prepare for `watermark.inference.steering`, for pairs that act inside the model. Raises BaseModelError."""
+        raise BaseModelError(
+            f"The {self.backend} backend runs {self.name!r} as a fixed graph; this checkpoint acts inside the model. Use the torch backend."
+        )
+
+    def tokenize(self, text: str) -> Tokens:
+        """Token ids with their characters. A special token spelled out in the text ("<eos>") is read as the characters it is made of:
+        nobody who writes a text should be able to end it, or to pose as the model's own control tokens."""
+        encoded = self.tokenizer(
+            text, return_offsets_mapping=True, return_special_tokens_mask=True, split_special_tokens=True, verbose=False
+        )
+        mask = encoded["special_tokens_mask"]
+        prefix = next((i for i, special in enumerate(mask) if not special), len(mask))
+        stop = len(mask) if prefix == len(mask) else max(i for i, special in enumerate(mask) if not special) + 1
+        offsets = [(int(a), int(b)) for a, b in encoded["offset_mapping"][:stop]]
+        return Tokens(list(encoded["input_ids"][:stop]), offsets, prefix)
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def tokenizer_digest(self) -> str:
+        """SHA-256 over the vocabulary: two models with the same digest split text the same way."""
+        return self._tokenizer_digest
+
+    @functools.cached_property
+    def _tokenizer_digest(self) -> str:
+        vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
+        return hashlib.sha256("\x00".join(f"{token}\x01{i}" for token, i in vocabulary).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class FrozenLM(TokenizedModel):
+    """A causal language model and its tokenizer, frozen.
+
+    The model is never changed and nothing is ever stored on it between calls, so one instance serves any number of concurrent readers.
+    """
 
     @abstractmethod
     def to(self, device: str) -> None:
@@ -92,33 +128,3 @@ class FrozenLM(ABC):
     def running(self, layers: tuple[int, ...], network: nn.Module | None = None) -> RunningModel:
         """A batch of texts that go on token by token; with every token, what `network` makes of the hidden states (rows, layers, hidden)
         at `layers`. Its weights are read at the first call. Raises BaseModelError."""
-
-    def make_steerable(self) -> None:
-        """Prepare for `watermark.inference.steering`, for pairs that act inside the model. Raises BaseModelError."""
-        raise BaseModelError(
-            f"The {self.backend} backend runs {self.name!r} as a fixed graph; this checkpoint acts inside the model. Use the torch backend."
-        )
-
-    def tokenize(self, text: str) -> Tokens:
-        """Token ids with their characters. A special token spelled out in the text ("<eos>") is read as the characters it is made of:
-        nobody who writes a text should be able to end it, or to pose as the model's own control tokens."""
-        encoded = self.tokenizer(
-            text, return_offsets_mapping=True, return_special_tokens_mask=True, split_special_tokens=True, verbose=False
-        )
-        mask = encoded["special_tokens_mask"]
-        prefix = next((i for i, special in enumerate(mask) if not special), len(mask))
-        stop = len(mask) if prefix == len(mask) else max(i for i, special in enumerate(mask) if not special) + 1
-        offsets = [(int(a), int(b)) for a, b in encoded["offset_mapping"][:stop]]
-        return Tokens(list(encoded["input_ids"][:stop]), offsets, prefix)
-
-    def decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-    def tokenizer_digest(self) -> str:
-        """SHA-256 over the vocabulary: two models with the same digest split text the same way."""
-        return self._tokenizer_digest
-
-    @functools.cached_property
-    def _tokenizer_digest(self) -> str:
-        vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
-        return hashlib.sha256("\x00".join(f"{token}\x01{i}" for token, i in vocabulary).encode("utf-8", "surrogatepass")).hexdigest()

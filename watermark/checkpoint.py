@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from watermark.base_model import FrozenLM
+from watermark.base_model import FrozenLM, TokenizedModel
 from watermark.checkpoint_folder import CONFIG, WEIGHTS, read_config
 from watermark.config import AnyConfig, BaseModelIdentity
 from watermark.errors import CheckpointError
@@ -45,7 +45,7 @@ def identity(lm: FrozenLM, layers: tuple[int, ...]) -> BaseModelIdentity:
     )
 
 
-def _refuse_other_architecture(folder: Path, expected: BaseModelIdentity, lm: FrozenLM) -> None:
+def _refuse_other_architecture(folder: Path, expected: BaseModelIdentity, lm: TokenizedModel) -> None:
     advice = _advice(folder.name, expected, lm)
     for field, label in [("model_type", "type"), ("hidden_size", "hidden size"), ("layer_count", "layers"), ("vocab_size", "vocabulary")]:
         wanted, found = getattr(expected, field), getattr(lm, field)
@@ -67,7 +67,7 @@ def refuse_other_weights(name: str, config: AnyConfig, lm: FrozenLM) -> None:
         )
 
 
-def _advice(name: str, expected: BaseModelIdentity, lm: FrozenLM) -> str:
+def _advice(name: str, expected: BaseModelIdentity, lm: TokenizedModel) -> str:
     return f"The checkpoint {name} was trained for {expected.name!r}; load that model, or train a pair for {lm.name!r}."
 
 
@@ -95,7 +95,7 @@ def _own_weights(pair: AnyPair) -> dict[str, torch.Tensor]:
 _SHARED = {"normaliser", "attention", "codes", "contexts"}
 
 
-def load_pair(folder: Path, lm: FrozenLM) -> AnyPair:
+def load_pair(folder: Path, lm: TokenizedModel) -> AnyPair:
     """Load the pair in `folder` for `lm`, without running it. A damaged file, or a base model of another architecture or tokenizer, is
     refused with CheckpointError; `refuse_other_weights` runs the model and tells others of the same architecture."""
     config = read_config(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from watermark.base_model import FrozenLM
+from watermark.base_model import TokenizedModel
 from watermark.config import AnyConfig, ResidualConfig, WatermarkConfig
 from watermark.embedding.attention import SlotAttention, StateNormaliser
 from watermark.embedding.embedder import Embedder
@@ -18,7 +18,7 @@ from watermark.residual.extractor import TextExtractor
 class WatermarkPair(nn.Module):
     """Kind `tournament`: both halves share one attention. Built from a config alone; weights come from `watermark.checkpoint`."""
 
-    def __init__(self, config: WatermarkConfig, lm: FrozenLM) -> None:
+    def __init__(self, config: WatermarkConfig, lm: TokenizedModel) -> None:
         super().__init__()
         self.config = config
         self.normaliser = StateNormaliser(config)
@@ -41,7 +41,7 @@ class ResidualPair(nn.Module):
 AnyPair = WatermarkPair | ResidualPair
 
 
-def build_pair(config: AnyConfig, lm: FrozenLM, seed: int = 0) -> AnyPair:
+def build_pair(config: AnyConfig, lm: TokenizedModel, seed: int = 0) -> AnyPair:
     """A pair with freshly drawn weights, on the device of the language model. Raises BaseModelError where the kind cannot act in it."""
     if isinstance(config, ResidualConfig):
         lm.make_steerable()

@@ -104,6 +104,7 @@ def test_convert_and_reload(package: GgufPackage, pieces: tuple[list[Path], str]
         assert torch.equal(lm.model(batch).logits, direct(batch).logits)
     assert {p.dtype for p in lm.model.parameters()} == {torch.float32}
     assert not getattr(lm.model.config, "quantization_config", None)
+    assert lm.model.config.architectures == [type(lm.model).__name__]
 
 
 def test_the_second_time_needs_neither_package_nor_time(package: GgufPackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,11 @@ WINDOW = 1024
 """Contexts looked back upon while a text is read: bounds the work per token, so that verification stays linear."""
 
 
+LONG = {"seen": 0.0, "marked": False, "keys": 0, "tokens": -1}
+"""Arrays of a memory with a place for every step, and what stands in a place that was not used."""
+FIELDS = (*LONG, "steps", "recent")
+
+
 class ContextMemory:
     """Contexts marked so far in each text of a batch, and the tokens drawn there. One per running batch; it travels with the call.
 
@@ -80,15 +85,33 @@ class ContextMemory:
 
     def append(self, rows: int) -> None:
         """New texts, of which nothing is remembered yet."""
-        for name, empty in (("seen", 0.0), ("marked", False), ("keys", 0), ("tokens", -1), ("steps", 0), ("recent", 0)):
-            values = getattr(self, name)
-            setattr(self, name, np.concatenate([values, np.full((rows, *values.shape[1:]), empty, dtype=values.dtype)]))
+        self.join(ContextMemory(rows, self.marked.shape[1], self.seen.shape[2]))
+
+    def join(self, other: ContextMemory) -> None:
+        """The texts of `other` come after these."""
+        room = max(self.marked.shape[1], other.marked.shape[1])
+        for memory in (self, other):
+            memory._grow(room - memory.marked.shape[1])
+        for name in FIELDS:
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(other, name)]))
         self._rows = np.arange(len(self.steps))
+        self._oldest = max(self._oldest, other._oldest)
+
+    def take(self, row: int) -> ContextMemory:
+        """What is remembered of one text, which is removed here: it may be joined to another batch later."""
+        steps = int(self.steps[row])
+        taken = ContextMemory(1, steps, self.seen.shape[2])
+        for name in FIELDS:
+            values = getattr(self, name)[row : row + 1]
+            setattr(taken, name, (values[:, :steps] if name in LONG else values).copy())
+        taken._oldest = steps
+        self.remove(row)
+        return taken
 
     def remove(self, row: int) -> None:
         """Forget a text; the last one takes its place."""
         last = len(self.steps) - 1
-        for name in ("seen", "marked", "keys", "tokens", "steps", "recent"):
+        for name in FIELDS:
             values = getattr(self, name)
             values[row] = values[last]
             setattr(self, name, values[:last])
@@ -96,7 +119,7 @@ class ContextMemory:
         self._oldest = int(self.steps.max()) if last else 0
 
     def _grow(self, more: int) -> None:
-        for name, empty in (("seen", 0.0), ("marked", False), ("keys", 0), ("tokens", -1)):
+        for name, empty in LONG.items():
             values = getattr(self, name)
             room = np.full((values.shape[0], more, *values.shape[2:]), empty, dtype=values.dtype)
             setattr(self, name, np.concatenate([values, room], axis=1))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from watermark.base_model import FrozenLM
+from watermark.base_model import TokenizedModel
 from watermark.folders import cache_folder
 
 TABLE = 1
@@ -40,7 +40,7 @@ def code_table(surfaces: list[str], n: int, salt: str) -> np.ndarray:
     return np.frombuffer(bytearray().join(digests), dtype=np.uint8).reshape(len(surfaces), n // 8)
 
 
-def vocabulary_surfaces(lm: FrozenLM) -> list[str]:
+def vocabulary_surfaces(lm: TokenizedModel) -> list[str]:
     """Surfaces of all token ids of a model; rows of the embedding table without a token get a name of their own."""
     ids = range(min(lm.vocab_size, len(lm.tokenizer)))
     decoded = lm.tokenizer.backend_tokenizer.decode_batch([[i] for i in ids], skip_special_tokens=False)
@@ -49,7 +49,7 @@ def vocabulary_surfaces(lm: FrozenLM) -> list[str]:
     return known + [f"\x00id {i}" for i in range(len(known), lm.vocab_size)]
 
 
-def cached_table(lm: FrozenLM, n: int, salt: str) -> np.ndarray:
+def cached_table(lm: TokenizedModel, n: int, salt: str) -> np.ndarray:
     """`code_table` of a model's vocabulary. A large one takes seconds, so it is kept in the cache folder, from where processes share it."""
     name = hashlib.sha256(f"{TABLE}\x00{lm.tokenizer_digest()}\x00{lm.vocab_size}\x00{n}\x00{salt}".encode()).hexdigest()[:32]
     path = cache_folder() / "token-codes" / f"{name}.npy"
