@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,11 @@ class Service:
 
 
 @contextlib.contextmanager
-def running(threads: int | None) -> Iterator[Service]:
-    """The service on a free port with an empty database, an API key and no rate limit that matters; stopped with SIGTERM at the end."""
+def running(threads: int | None, options: Sequence[str] = ()) -> Iterator[Service]:
+    """The service on a free port with an empty database, an API key and no rate limit that matters; stopped with SIGTERM at the end.
+
+    `options`: more of `countersign serve`.
+    """
     key = secrets.token_urlsafe(32)
     with tempfile.TemporaryDirectory(prefix="countersign-load-") as folder:
         settings = {
@@ -84,6 +87,7 @@ def running(threads: int | None) -> Iterator[Service]:
         }
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERSIGN_")} | settings
         command = [sys.executable, "-m", "watermark.cli.main", "serve", "--port", "0", "--base-model", DEFAULT_BASE_MODEL, "--json"]
+        command += options
         log = Path(folder) / "log"
         with log.open("w") as errors:
             process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
