@@ -110,6 +110,7 @@ def _compile(core: ov.Core, model: Any, precision: ov.Type, threads: int, group:
             "KV_CACHE_PRECISION": precision,
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # threads of every process would be tied to the same first cores, and wait for each other there
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
         },
     )
