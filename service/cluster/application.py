@@ -16,6 +16,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from models.registry import checkpoint_folder
 from service.app import create_app
 from service.cluster.engine import ClusterEngine
 from service.cluster.proxied import Proxied
@@ -23,11 +24,12 @@ from service.cluster.replica import Replica
 from service.engine.engine import BatchingEngine
 from service.engine.loading import LoadModel
 from service.engine.protocol import Engine, Role
-from service.first_start import require_api_keys
+from service.first_start import first_issuers, require_api_keys
 from service.observability.logs import configure_logging
 from service.runtime import Runtime
 from service.server import GRACE, trusted_proxies
 from service.settings import Settings, build_settings
+from service.storage.open import Storage
 from watermark.errors import InvalidInput
 
 NAME = "countersign"
@@ -144,4 +146,10 @@ def engine_of(roles: Sequence[Role]) -> Engine:
 def app_of(engine: Engine, *, authentication: bool | None = None) -> Any:
     settings = build_settings(authentication=authentication)
     configure_logging(settings.log_level, settings.log_format)
-    return create_app(settings, engine=engine, prepare=partial(require_api_keys, settings))
+    return create_app(settings, engine=engine, prepare=partial(_prepare, settings))
+
+
+def _prepare(settings: Settings, storage: Storage) -> None:
+    """Raises InvalidInput and CheckpointError."""
+    require_api_keys(settings, storage)
+    first_issuers(storage, checkpoint_folder(settings.base_model, settings.checkpoint))

@@ -20,6 +20,8 @@ class CountersignProcessor(LogitsProcessor):
     """vLLM makes one for an engine. Requests that ask for no mark pass it untouched."""
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+        if vllm_config.use_v2_model_runner:
+            raise ValueError("Countersign is a logits processor of vLLM's first model runner: set VLLM_USE_V2_MODEL_RUNNER=0.")
         if vllm_config.scheduler_config.async_scheduling:
             raise ValueError("Countersign draws each token after the one before it is known: use --no-async-scheduling.")
         model = vllm_config.model_config
