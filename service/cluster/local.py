@@ -31,8 +31,8 @@ def start_ray(host: str, port: int, cores: int) -> None:
 def serve_on_ray(settings: Settings, replicas: Replicas) -> None:
     """Until SIGINT or SIGTERM; requests in work are finished. The port must be free, and `settings` be what the environment says."""
     ended = threading.Event()
-    with _signals(ended):
-        start_ray(settings.host, settings.port, cores=(replicas.generation + replicas.verification) * (settings.threads or 1))
+    start_ray(settings.host, settings.port, cores=(replicas.generation + replicas.verification) * (settings.threads or 1))
+    with _signals(ended):  # not before: Ray takes SIGTERM for a crash when it starts
         try:
             serve.run(application(settings, replicas), name=NAME, blocking=False)
             ended.wait()
