@@ -36,6 +36,7 @@ def serve_on_ray(settings: Settings, replicas: Replicas) -> None:
         try:
             serve.run(application(settings, replicas), name=NAME, blocking=False)
             ended.wait()
+            serve.delete(NAME)  # which waits for requests in work; a shutdown alone would cut them off
         finally:
             serve.shutdown()
             ray.shutdown()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -56,6 +57,12 @@ def test_it_serves_until_it_is_stopped(on_disk: Path, tmp_path: Path) -> None:
             text = answer.json()["results"][0]["text"]
             verdict = client.post("/verify", json={"text": text}).json()["results"][0]
             assert (verdict["verdict"], verdict["issuer"]) == ("marked", announced["issuer_created"])
+            long = {"prompt": ["a prompt"] * 8, "max_new_tokens": 400, "min_new_tokens": 400}
+            with ThreadPoolExecutor(1) as pool:  # in work when the service is told to stop
+                asked = pool.submit(client.post, "/generate", json=long)
+                until(lambda: "countersign_running_prompts 8" in client.get("/metrics").text, "the prompts to be in work", 10)
+                process.send_signal(signal.SIGTERM)
+                assert asked.result().status_code == 200
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
