@@ -18,7 +18,7 @@ run: venv  ## Set up, make the model ready and serve the page on http://127.0.0.
 	@$(BIN)/countersign serve $(ARGS)
 
 test: check  ## Set up, check and run every test
-	$(BIN)/python -m pytest
+	@bash scripts/test.sh
 
 check: venv  ## Lint, format and types, changing nothing
 	$(BIN)/ruff check .

@@ -122,5 +122,6 @@ class WatermarkedModel:
     ) -> list[Verdict]:
         """`verify` for texts that have been read before: reading takes longest, and is the same for all keys."""
         check_rate(false_positive_rate)
-        book = codebook(tuple(keys), self.config.nonce_bits, self.config.n)
-        return Verifier(book, self.calibration, false_positive_rate, detail).verdicts(evidence)
+        with self.lm.computing():  # no: but others' threads, once woken, would hold up the next reading
+            book = codebook(tuple(keys), self.config.nonce_bits, self.config.n)
+            return Verifier(book, self.calibration, false_positive_rate, detail).verdicts(evidence)

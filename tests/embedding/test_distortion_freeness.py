@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 from tests.fakes import fake_config, fake_lm
 from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
-from watermark.embedding.reweighting import round_scores, tournament
+from watermark.embedding.reweighting import packed_scores, round_scores, tournament
+from watermark.embedding.token_codes import TokenCodes
 from watermark.pair import build_pair
 from watermark.sampling.candidates import BatchSettings, select_candidates
 from watermark.sampling.requests import SamplingSettings
@@ -100,6 +102,22 @@ def test_scores_are_odd_in_the_signs_and_at_most_one_half():
     products = [attention[2, 1, i] * signs[2, SLOTS + i] * codes[2, 4, SLOTS + i] for i in range(SLOTS)]
     by_hand = 0.5 * torch.tanh(3.0 * torch.stack(products).sum())
     assert torch.isclose(scores[2, 1, 4], by_hand)
+
+
+@pytest.mark.parametrize(("rounds", "slots"), [(8, 32), (4, 16), (6, 4), (2, 12), (16, 2), (8, 1)])
+def test_scores_of_packed_codes_are_those_of_codes(rounds: int, slots: int):
+    """Whether a byte of a code lies within a round or spans several; alone as beside others, to the bit."""
+    generator = torch.Generator().manual_seed(rounds)
+    n, table = rounds * slots, np.random.default_rng(slots).integers(0, 256, (50, rounds * slots // 8), dtype=np.uint8)
+    codes = TokenCodes(table)
+    attention = torch.softmax(torch.randn(5, rounds, slots, generator=generator), dim=-1)
+    signs = torch.randint(0, 2, (5, n), generator=generator).float() * 2 - 1
+    ids = torch.randint(0, 50, (5, 7), generator=generator)
+    found = packed_scores(attention.numpy(), signs.numpy(), codes.bytes_of(ids), 3.0)
+    assert found.shape == (5, rounds, 7) and found.dtype == np.float32
+    assert np.allclose(found, round_scores(attention, signs, codes(ids), 3.0).numpy(), atol=1e-6)
+    alone = packed_scores(attention[2:3].numpy(), signs[2:3].numpy(), codes.bytes_of(ids[2:3]), 3.0)
+    assert np.array_equal(alone[0], found[2])
 
 
 def test_one_round_with_extreme_scores_keeps_a_distribution():

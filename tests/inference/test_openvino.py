@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import nn
 
 from tests.fakes import fake_config
@@ -18,6 +20,7 @@ from watermark.inference.openvino import running as paged
 from watermark.inference.openvino.convert import convert
 from watermark.inference.openvino.files import SHAPE
 from watermark.inference.openvino.lm import OpenVinoLM
+from watermark.inference.openvino.threads import OneBlasThread
 from watermark.inference.running import RunningModel
 from watermark.pair import build_pair
 from watermark.pipeline import WatermarkedModel
@@ -136,3 +139,27 @@ def test_torchs_threads_are_given_back(converted):
         assert torch.get_num_threads() == 1
         raise RuntimeError("inside")
     assert torch.get_num_threads() == before
+
+
+def enter_and_leave(alone: OneBlasThread) -> None:
+    with alone:
+        pass
+
+
+def test_blas_has_one_thread_until_the_last_one_is_out():
+    libraries = ThreadpoolController().select(user_api="blas")
+    alone = OneBlasThread()
+
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in libraries.info()}
+
+    with libraries.limit(limits=2):
+        with alone:
+            other = threading.Thread(target=enter_and_leave, args=(alone,))
+            other.start()
+            other.join()
+            assert threads() == {1}
+        assert threads() == {2}
+        with alone:
+            assert threads() == {1}
+        assert threads() == {2}

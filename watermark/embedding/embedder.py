@@ -12,7 +12,7 @@ from watermark.config import WatermarkConfig
 from watermark.embedding.attention import SlotAttention, StateNormaliser
 from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
-from watermark.embedding.reweighting import round_scores, tournament
+from watermark.embedding.reweighting import packed_scores, round_scores, tournament
 from watermark.embedding.token_codes import TokenCodes
 
 
@@ -29,7 +29,7 @@ class Embedder(nn.Module):
         self.log_gain = nn.Parameter(torch.tensor(1.5))
 
     def scores(self, attention: Tensor, signs: Tensor, codes: Tensor) -> Tensor:
-        """g of every round and candidate, (N, rounds, K); see `round_scores`."""
+        """g of every round and candidate, (N, rounds, K), for training; see `round_scores`."""
         return round_scores(attention, signs, codes, self.log_gain.exp())
 
     def forward(
@@ -42,7 +42,9 @@ class Embedder(nn.Module):
         exactly as it is if its strength is 0, it has a single candidate, or its context resembles one already marked in this text.
         """
         eligible = (conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
-        scores = self.scores(attention, conditioning.signs, self.codes(candidates)) * conditioning.strength[:, None, None]
+        signs, gain = conditioning.signs.cpu().numpy(), float(self.log_gain.exp())
+        scores = packed_scores(attention.float().cpu().numpy(), signs, self.codes.bytes_of(candidates), gain)
+        scores *= conditioning.strength.cpu().numpy()[:, None, None]
         marked = memory.check_and_add(attention, eligible, self.repeat_threshold)
         # A token that was drawn in a similar context won there with these very signs, and its rivals lost. Were it favoured again, or
         # they held down again, the text would repeat itself: it keeps its probability, and the others share what is left.
@@ -50,5 +52,5 @@ class Embedder(nn.Module):
         plain = probs.cpu().numpy()
         others = np.where(kept, np.float32(0.0), plain)
         share = others.sum(axis=-1, keepdims=True)
-        reweighted = tournament(others / np.maximum(share, np.float32(1e-30)), scores.cpu().numpy()) * share
+        reweighted = tournament(others / np.maximum(share, np.float32(1e-30)), scores) * share
         return torch.from_numpy(np.where(kept, plain, reweighted)).to(probs.device), marked

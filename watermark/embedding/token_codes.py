@@ -84,3 +84,7 @@ class TokenCodes(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Token ids (…) → codes (…, n) of ±1."""
         return F.embedding(self.packed[ids].int(), self.unpack).flatten(-2)
+
+    def bytes_of(self, ids: Tensor) -> np.ndarray:
+        """Token ids (…) → codes as they are kept, uint8 (…, n / 8), the first sign in the highest bit; 1 for +."""
+        return self.packed.numpy()[ids.numpy()] if self.packed.device.type == "cpu" else self.packed[ids].cpu().numpy()

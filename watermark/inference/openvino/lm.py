@@ -19,6 +19,7 @@ from watermark.inference.openvino.files import EMBEDDING, read_shape
 from watermark.inference.openvino.graph import compile_head, compile_network, compile_reading, compile_writing
 from watermark.inference.openvino.memory import release_files
 from watermark.inference.openvino.running import OpenVinoRunning, Pages, Text
+from watermark.inference.openvino.threads import ONE_BLAS_THREAD
 
 
 class OpenVinoLM(FrozenLM):
@@ -53,13 +54,13 @@ class OpenVinoLM(FrozenLM):
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
-        """OpenVINO gets the threads that torch has, and torch one: it is left with small tensors, and a second team of threads, which
-        waits for work by spinning, would hold up the first."""
+        """OpenVINO gets the threads that torch has, and torch and BLAS one each: see `threads`."""
         threads = torch.get_num_threads()
         self._threads = max(self._threads, threads)
         torch.set_num_threads(1)
         try:
-            yield
+            with ONE_BLAS_THREAD:
+                yield
         finally:
             torch.set_num_threads(threads)
 
