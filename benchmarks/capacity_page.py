@@ -93,8 +93,8 @@ def _limits(plans: Sequence[Plan]) -> str:
         "shares its cores.",
         "* The two kinds of work scale apart: verification reads six layers and keeps no state between texts, so it can run on cores that "
         "are spare ([bulk work](bulk.md)) and need not keep up with the busiest hour.",
-        "* Replicas are taken to add up, which is measured from one to two ([scaling](scaling.md)). They share the database and, for request "
-        "limits, Redis; neither was measured with many replicas.",
+        "* Replicas are taken to add up, which is measured from one to two ([scaling](scaling.md)). They share the database and, for "
+        "request limits, Redis; neither was measured with many replicas.",
     ]
     if too_large:
         lines.append(
