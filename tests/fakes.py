@@ -13,6 +13,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from watermark.checkpoint import save_pair
 from watermark.config import WatermarkConfig
 from watermark.inference.torch_lm import TorchLM
 from watermark.pair import build_pair
@@ -38,6 +39,13 @@ def saved_fake(folder: Path) -> WatermarkedModel:
     model.lm.model.save_pretrained(folder)
     model.lm.tokenizer.save_pretrained(folder)
     return model
+
+
+def saved_fake_and_pair(folder: Path) -> Path:
+    """The fake model in `folder`/model and its pair in `folder`/pair; the folder again."""
+    model = saved_fake(folder / "model")
+    save_pair(model.pair, model.lm, folder / "pair")
+    return folder
 
 
 def fake_lm(seed: int = 0, hidden_size: int = 32) -> TorchLM:

@@ -21,9 +21,8 @@ from service.first_start import first_issuers, require_api_keys
 from service.settings import build_settings, local_url
 from service.storage.open import open_storage
 from tests.cli.calibrations import sound_calibration, split_calibration
-from tests.fakes import saved_fake
+from tests.fakes import saved_fake_and_pair
 from tests.service.harness import until
-from watermark.checkpoint import save_pair
 from watermark.checkpoint_folder import weights_digest
 from watermark.cli.errors import ErrorReportingGroup
 from watermark.codebook.keys import KeyRing
@@ -84,10 +83,7 @@ def test_the_address_can_be_typed_into_a_browser(host: str, address: str) -> Non
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fake model and its pair as folders, as a user would have them."""
-    folder = tmp_path_factory.mktemp("on_disk")
-    model = saved_fake(folder / "model")
-    save_pair(model.pair, model.lm, folder / "pair")
-    return folder
+    return saved_fake_and_pair(tmp_path_factory.mktemp("on_disk"))
 
 
 def test_only_an_empty_storage_gets_an_issuer(on_disk: Path, own_home: Path) -> None:

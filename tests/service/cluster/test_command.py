@@ -16,9 +16,8 @@ from ray.serve import Application
 
 from service.cluster.application import build
 from service.settings import build_settings
-from tests.fakes import saved_fake
+from tests.fakes import saved_fake_and_pair
 from tests.service.harness import until
-from watermark.checkpoint import save_pair
 from watermark.errors import InvalidInput
 
 SERVE = [sys.executable, "-m", "watermark.cli.main", "serve"]
@@ -27,10 +26,7 @@ SERVE = [sys.executable, "-m", "watermark.cli.main", "serve"]
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fake model and its pair as folders, as a user would have them."""
-    folder = tmp_path_factory.mktemp("on_disk")
-    model = saved_fake(folder / "model")
-    save_pair(model.pair, model.lm, folder / "pair")
-    return folder
+    return saved_fake_and_pair(tmp_path_factory.mktemp("on_disk"))
 
 
 def test_it_serves_until_it_is_stopped(on_disk: Path, tmp_path: Path) -> None:
