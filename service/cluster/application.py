@@ -119,6 +119,7 @@ def application(
         "graceful_shutdown_timeout_s": settings.drain_seconds + GRACE,
         "graceful_shutdown_wait_loop_s": 0.5,
         "health_check_period_s": 5,
+        "logging_config": {"enable_access_log": False},  # of calls between the parts, several a second; the API logs its requests itself
         "max_surge_percent": 25,  # in a rolling restart a new one is there before an old one goes
     }
     deployment: Any = serve.deployment
