@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -31,12 +32,15 @@ def folder() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def keys(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Two issuers: acme with 8 bits of payload, newsroom without. In the environment before any engine starts."""
+    """Two issuers: acme with 8 bits of payload, newsroom without. In the environment before any engine starts. Their secrets are always the
+    same, and so are the texts."""
     home = Path(tmp_path_factory.mktemp("home"))
     os.environ["COUNTERSIGN_HOME"] = str(home)
     ring = KeyRing(home / "keys")
-    ring.create("acme", 8)
-    ring.create("newsroom")
+    for name, bits in (("acme", 8), ("newsroom", 0)):
+        ring.create(name, bits)
+        record = json.loads(ring.path(name).read_text())
+        ring.path(name).write_text(json.dumps({**record, "secret": hashlib.sha256(name.encode()).hexdigest()}))
 
 
 class Countersign:
@@ -55,7 +59,18 @@ class Countersign:
 
     def generate(self, prompt: str, seed: int, issuer: str, payload: str, tokens: int) -> str:
         """In float32, as the model is run here."""
-        order = ("--issuer", issuer, "--payload", payload, "--seed", str(seed), "--max-new-tokens", str(tokens))
+        order = (
+            "--issuer",
+            issuer,
+            "--payload",
+            payload,
+            "--seed",
+            str(seed),
+            "--max-new-tokens",
+            str(tokens),
+            "--min-new-tokens",
+            str(tokens),
+        )
         return json.loads(self._run("generate", prompt, *order, "--backend", "torch", "--json"))["text"]
 
     def _run(self, *arguments: str) -> str:

@@ -29,7 +29,9 @@ ENGINE: dict[str, Any] = {
 
 def params(seed: int, issuer: str | None = None, payload: str | None = None, **more: Any) -> SamplingParams:
     extra = {f"countersign_{name}": value for name, value in {"issuer": issuer, "payload": payload}.items() if value is not None}
-    return SamplingParams(**{"temperature": 1.0, "top_k": 64, "max_tokens": TOKENS, "seed": seed, "extra_args": extra, **more})
+    return SamplingParams(
+        **{"temperature": 1.0, "top_k": 64, "max_tokens": TOKENS, "min_tokens": TOKENS, "seed": seed, "extra_args": extra, **more}
+    )
 
 
 def written(llm: LLM, prompts: list[str], settings: list[SamplingParams]) -> list[str]:
@@ -76,7 +78,7 @@ def test_a_text_does_not_depend_on_the_messages_beside_it(marked: list[str], llm
 def test_unmarked_requests_are_what_vllm_writes_without_a_plugin(marked: list[str], llm: LLM) -> None:
     alone = written(llm, list(PROMPTS), [params(seed) for seed in range(len(PROMPTS))])
     assert alone == marked[8:]
-    greedy = [params(0, temperature=0.0, max_tokens=20) for _ in PROMPTS]
+    greedy = [params(0, temperature=0.0, max_tokens=20, min_tokens=0) for _ in PROMPTS]
     assert written(llm, list(PROMPTS), greedy) == written(llm, list(PROMPTS), greedy)
 
 
@@ -99,7 +101,7 @@ def test_several_texts_of_a_request_differ(llm: LLM, countersign: Countersign) -
 def test_what_cannot_be_marked_is_refused_and_harms_nobody(llm: LLM, settings: SamplingParams, says: str) -> None:
     with pytest.raises(VLLMValidationError, match=says):
         llm.generate([PROMPTS[0]], settings, use_tqdm=False)
-    assert written(llm, [PROMPTS[0]], [params(1, max_tokens=3)])[0]
+    assert written(llm, [PROMPTS[0]], [params(1, max_tokens=3, min_tokens=0)])[0]
 
 
 def test_texts_that_give_way_and_come_back_are_the_same(marked: list[str], folder: str) -> None:
@@ -120,5 +122,6 @@ def test_a_prompt_that_is_read_in_pieces_is_continued_with_a_mark(folder: str, c
     engine = LLM(model=folder, max_num_seqs=8, max_num_batched_tokens=16, **ENGINE)
     settings = params(0, "acme", "2a")
     settings.seed = None
-    texts = written(engine, [f"{PROMPTS[0]} nobody was there. " * 6, PROMPTS[1]], [settings, settings])
-    assert [(verdict["issuer"], verdict["payload"]) for verdict in countersign.verify(texts)] == [("acme", "2a")] * 2
+    texts = written(engine, [f"{PROMPTS[1]} that the tide had risen. {prompt}" for prompt in PROMPTS], [settings] * 4)
+    found = [(verdict["issuer"], verdict["payload"]) for verdict in countersign.verify(texts)]
+    assert found.count(("acme", "2a")) >= 3  # each is found with a probability of .98 or more
