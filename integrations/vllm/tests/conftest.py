@@ -59,18 +59,8 @@ class Countersign:
 
     def generate(self, prompt: str, seed: int, issuer: str, payload: str, tokens: int) -> str:
         """In float32, as the model is run here."""
-        order = (
-            "--issuer",
-            issuer,
-            "--payload",
-            payload,
-            "--seed",
-            str(seed),
-            "--max-new-tokens",
-            str(tokens),
-            "--min-new-tokens",
-            str(tokens),
-        )
+        length = ("--max-new-tokens", str(tokens), "--min-new-tokens", str(tokens))
+        order = ("--issuer", issuer, "--payload", payload, "--seed", str(seed), *length)
         return json.loads(self._run("generate", prompt, *order, "--backend", "torch", "--json"))["text"]
 
     def _run(self, *arguments: str) -> str:
