@@ -34,7 +34,7 @@ def packed_scores(attention: np.ndarray, signs: np.ndarray, packed: np.ndarray, 
     """`round_scores` of codes as they are kept, uint8 (N, K, rounds * slots / 8), while text is written: float32 (N, rounds, K).
 
     A byte of a code is one of 256 patterns, whose sums are made once for all candidates of a row; a candidate then costs a look-up a byte
-    in place of eight products. (A third of the time for 64 candidates.)
+    in place of eight products.
     """
     rows, rounds, slots = attention.shape
     width = math.gcd(slots, 8)  # bits looked up together: a byte, if it lies within one round
