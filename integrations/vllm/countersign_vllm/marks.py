@@ -21,6 +21,7 @@ from watermark.embedding.repeats import ContextMemory
 from watermark.sampling.candidates import BatchSettings, draw, select_candidates
 
 CAPACITY = 256
+"""Steps that a new memory of contexts has room for; it grows."""
 AWAY = 256
 """Texts that left and are remembered, since it cannot be seen whether they will come back."""
 

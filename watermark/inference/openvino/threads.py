@@ -1,7 +1,7 @@
 """One team of threads at a time: while OpenVINO computes, torch and numpy's BLAS have one thread each.
 
-They are left with small arrays. Threads that have finished wait for more work by spinning, and hold up OpenVINO's meanwhile: a text of 200
-tokens was verified in 97 ms beside BLAS with two threads, in 65 ms beside BLAS with one.
+They are left with small arrays. Threads that have finished wait for more work by spinning, and hold up OpenVINO's meanwhile
+(docs/experiments.md, "Whose threads hold up whose").
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class OneBlasThread:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                # Looked for here, when they have been loaded; the search takes milliseconds, a change microseconds.
+                # Looked for here, when they have been loaded, and once: the search takes far longer than a change.
                 self._libraries = self._libraries or ThreadpoolController().select(user_api="blas")
                 self._limited = self._libraries.limit(limits=1)
 
