@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from watermark.errors import NotConvertible
-from watermark.inference.openvino.files import EMBEDDING, FORMAT, HEAD, READING, SHAPE, STAND_IN, WRITING, Attention, Shape
+from watermark.inference.openvino.files import BODY, EMBEDDING, FORMAT, HEAD, SHAPE, STAND_IN, Attention, Shape
 from watermark.inference.openvino.graph import Model
 from watermark.inference.torch_lm import TorchLM
 
@@ -32,9 +32,7 @@ UNSUPPORTED = ("softcap", "s_aux", "position_bias", "cache_position_bias")
 def convert(lm: TorchLM, folder: Path) -> None:
     """Write the files of `lm` into `folder`. Raises NotConvertible for an architecture that OpenVINO's paged attention cannot run.
 
-    Texts are read with layers in float16 (run in bfloat16 where the CPU has it): many tokens at once are work for its arithmetic units,
-    which 8 bits hardly ease. They are written, a token at a time, with all linear layers in 8-bit integers, a scale for each output: there
-    the time goes into reading the weights.
+    The weights of all linear layers are 8-bit integers, with a scale for each output.
     """
     model, attentions = _traced(lm)
     gathers = [n for n in _of_type(model, "Gather") if _constant_shape(n, 0) == (lm.vocab_size, lm.hidden_size)]
@@ -155,11 +153,10 @@ def _write_body(model: Any, gather: Any, before_head: Any, lm: TorchLM, folder: 
         results[-1].set_friendly_name(name)
         results[-1].output(0).get_tensor().set_names({name})
     body = Model(results, [embeddings, parameters["positions"], parameters["keep"]], "body")
-    ov.save_model(body, folder / READING, compress_to_fp16=True)
     for product in _of_type(body, "MatMul"):
         if len(_constant_shape(product, 1) or ()) == 2:
             _round_weight(product)
-    ov.save_model(body, folder / WRITING, compress_to_fp16=False)
+    ov.save_model(body, folder / BODY, compress_to_fp16=False)
 
 
 def _round_weight(product: Any) -> None:

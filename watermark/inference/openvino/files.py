@@ -8,10 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from watermark.errors import BaseModelError
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the files change."""
-SHAPE, READING, WRITING, HEAD, EMBEDDING = "shape.json", "reading.xml", "writing.xml", "head.xml", "embedding.npy"
-"""The layers are there twice: in half precision to read with, and in 8 bits to write with."""
+SHAPE, BODY, HEAD, EMBEDDING = "shape.json", "body.xml", "head.xml", "embedding.npy"
 STAND_IN = "countersign_paged_attention_"
 """Prefix of the nodes that stand where attention belongs; the layer's number follows."""
 

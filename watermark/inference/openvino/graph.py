@@ -14,15 +14,17 @@ from openvino import opset13 as ops
 from openvino.op import _PagedAttentionExtension as PagedAttention  # type: ignore[attr-defined]  # not in the stubs
 from torch import Tensor, nn
 
-from watermark.inference.openvino.files import HEAD, READING, STAND_IN, WRITING, Attention, Shape
+from watermark.inference.openvino.files import BODY, HEAD, STAND_IN, Attention, Shape
 
 Model: Any = ov.Model
 """Its type stubs contradict themselves."""
 BLOCK = 32
 """Tokens in a block of the cache: fixed by OpenVINO's kernel."""
 TABLES = ("past", "begins", "blocks", "block_begins", "longest")
-GROUP = 32
-"""Where weights are in 8 bits, activations are rounded to 8 bits as well, in groups of so many, each with its own scale."""
+WRITING_GROUP, READING_GROUP = 32, 128
+"""Like the weights, activations are rounded to 8 bits, in groups of so many, each with its own scale. A token that is written goes through
+all layers, and their roundings add up; of a text that is read, the lower layers are run, on many tokens at once, which is work for the
+CPU's arithmetic units (docs/experiments.md, "Reading in 8 bits after all")."""
 
 
 def _layer_precision(core: ov.Core) -> ov.Type:
@@ -34,22 +36,22 @@ def compile_reading(core: ov.Core, folder: Path, shape: Shape, outputs: Sequence
     """The graph up to `outputs` ("state_0" …: (tokens, hidden) after so many layers), with paged attention. Beside `embeddings` and
     `positions` it takes the tables of `TABLES` and, for every layer that it runs, `keys_LAYER` and `values_LAYER` (blocks, heads, BLOCK,
     width)."""
-    stored = core.read_model(folder / READING)
+    stored = core.read_model(folder / BODY)
     results = [stored.output(name).get_node() for name in outputs]
-    return _compile(core, _paged(core, stored, results, shape), _layer_precision(core), threads)
+    return _compile(core, _paged(core, stored, results, shape), _layer_precision(core), threads, READING_GROUP)
 
 
 def compile_writing(core: ov.Core, folder: Path, shape: Shape, layers: Sequence[int], network: nn.Module | None, threads: int) -> Any:
     """The graph up to what the head reads: at the places of `keep`, another input, "final" (1, kept, hidden) and, with a network,
     "network": what it makes of the states (kept, layers, hidden) there."""
-    stored = core.read_model(folder / WRITING)
+    stored = core.read_model(folder / BODY)
     results = [stored.output("final").get_node()]
     if network:
         states = [stored.output(f"state_{layer}").get_node().input_value(0) for layer in layers]
         keep = next(p for p in stored.get_parameters() if p.get_friendly_name() == "keep")
         rows = [ops.unsqueeze(ops.gather(state, keep, np.int64(0)), np.int64(1)) for state in states]
         results.append(_with_network(network, ops.concat(rows, 1), (len(layers), shape.hidden_size)))
-    return _compile(core, _paged(core, stored, results, shape), _layer_precision(core), threads, group=GROUP)
+    return _compile(core, _paged(core, stored, results, shape), _layer_precision(core), threads, WRITING_GROUP)
 
 
 def _with_network(network: nn.Module, states: Any, shape: tuple[int, int]) -> Any:
@@ -87,7 +89,7 @@ def _paged(core: ov.Core, stored: Any, results: Sequence[Any], shape: Shape) -> 
 
 def compile_head(core: ov.Core, folder: Path, threads: int) -> Any:
     """Hidden states (rows, hidden) → logits (rows, vocabulary)."""
-    return _compile(core, core.read_model(folder / HEAD), ov.Type.f32, threads, group=GROUP)
+    return _compile(core, core.read_model(folder / HEAD), ov.Type.f32, threads, WRITING_GROUP)
 
 
 def compile_network(core: ov.Core, network: nn.Module, example: Tensor, threads: int) -> Any:
