@@ -104,6 +104,11 @@ class FrozenLM(TokenizedModel):
         """Around everything that computes with this model: sets up the threads of this process as the backend needs them."""
         yield
 
+    @property
+    def threads(self) -> int:
+        """Cores that this process computes on."""
+        return torch.get_num_threads()
+
     @abstractmethod
     def release(self) -> None:
         """Give back memory that only the first use needed."""

@@ -12,7 +12,7 @@ from watermark.checkpoint_folder import weights_digest
 from watermark.codebook.book import codebook
 from watermark.codebook.keys import IssuerKey
 from watermark.extraction.extractor import Evidence
-from watermark.extraction.reading import read_evidence
+from watermark.extraction.reading import Made, read_evidence
 from watermark.generation import GenerationSession, prompt_ids
 from watermark.pair import AnyPair
 from watermark.sampling.decode import StepHook
@@ -96,21 +96,22 @@ class WatermarkedModel:
         *,
         false_positive_rate: float = FALSE_POSITIVE_RATE,
         detail: Detail = "full",
+        on_batch: Callable[[], None] = lambda: None,
     ) -> list[Verdict]:
         """One verdict per text, in order, against all codewords of `keys`.
 
         `full` adds segments, confidences and the evidence per token; `public` is a coarse answer for everybody.
+        `on_batch` is called between the pieces that texts are read in, at most some seconds apart.
         Raises InvalidInput: no keys, more than can be tried, or a false-positive rate outside (0, 1).
         """
-        return self.verdicts(self.evidence(texts), keys, false_positive_rate=false_positive_rate, detail=detail)
+        return self._read(texts, self._verifier(keys, false_positive_rate, detail).verdicts, on_batch)
 
     def evidence(self, texts: Sequence[str], on_batch: Callable[[], None] = lambda: None) -> list[Evidence]:
         """Evidence of each text for every sign of a codeword; independent of any key.
 
         `on_batch` is called between the pieces that texts are read in, at most some seconds apart.
         """
-        with self.lm.computing():
-            return read_evidence(self.lm, self.pair.extractor, texts, self.config.query_layers, on_batch)
+        return self._read(texts, list, on_batch)
 
     def verdicts(
         self,
@@ -121,7 +122,16 @@ class WatermarkedModel:
         detail: Detail = "full",
     ) -> list[Verdict]:
         """`verify` for texts that have been read before: reading takes longest, and is the same for all keys."""
-        check_rate(false_positive_rate)
+        verifier = self._verifier(keys, false_positive_rate, detail)
         with self.lm.computing():  # no: but others' threads, once woken, would hold up the next reading
+            return verifier.verdicts(evidence)
+
+    def _verifier(self, keys: Sequence[IssuerKey], false_positive_rate: float, detail: Detail) -> Verifier:
+        check_rate(false_positive_rate)
+        with self.lm.computing():
             book = codebook(tuple(keys), self.config.nonce_bits, self.config.n)
-            return Verifier(book, self.calibration, false_positive_rate, detail).verdicts(evidence)
+        return Verifier(book, self.calibration, false_positive_rate, detail)
+
+    def _read(self, texts: Sequence[str], made_of: Callable[[list[Evidence]], Sequence[Made]], on_batch: Callable[[], None]) -> list[Made]:
+        with self.lm.computing():
+            return read_evidence(self.lm, self.pair.extractor, texts, self.config.query_layers, made_of, on_batch)

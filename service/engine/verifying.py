@@ -71,8 +71,13 @@ class Verifying:
         first = batch[0]
         try:
             keys = self._keys[first.keys]  # now: they may be forgotten while a cancelled text is still read
-            evidence = self.model.evidence([text.text for text in batch], on_batch=self._pause)
-            verdicts = self.model.verdicts(evidence, keys, false_positive_rate=first.false_positive_rate, detail=first.detail)
+            verdicts = self.model.verify(
+                [text.text for text in batch],
+                keys,
+                false_positive_rate=first.false_positive_rate,
+                detail=first.detail,
+                on_batch=self._pause,
+            )
         except Cancelled:
             pass  # the client left, and the service knows
         except Exception as error:

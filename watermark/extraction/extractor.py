@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -70,20 +69,13 @@ class Extractor(nn.Module):
         self.reader = Reader(config, embedding_size)
         self.contexts = Contexts(normaliser, attention, self.reader)
 
-    def forward(
-        self,
-        states: Tensor,
-        embeddings: Tensor,
-        ids: Tensor,
-        lengths: Sequence[int],
-        contexts: Callable[[Tensor], Any] | None = None,
-    ) -> Tensor:
+    def forward(self, found: tuple[Tensor, Tensor, Tensor], embeddings: Tensor, ids: Tensor, lengths: Sequence[int]) -> Tensor:
         """Evidence (tokens, n) of sequences that lie one after the other, `lengths` tokens each.
 
-        states (tokens, layers, hidden) that predict ids (tokens,); embeddings (tokens, E) of those ids. `contexts` is the network of that
-        name as a backend has compiled it.
+        `found` is what `contexts`, or that network as a backend has compiled it, makes of the states (tokens, layers, hidden) that predict
+        ids (tokens,); embeddings (tokens, E) of those ids.
         """
-        attention, centre, context = (contexts or self.contexts)(states)
+        attention, centre, context = found
         counted = [
             first_occurrences(a[None], i[None], torch.ones_like(i[None], dtype=torch.bool), self.repeat_threshold)[0]
             for a, i in zip(attention.split(list(lengths)), ids.split(list(lengths)), strict=True)

@@ -1,12 +1,17 @@
-"""Reading texts: tokenise, run the extractor in windows, and return the evidence of each text.
+"""Reading texts: tokenise, run the extractor in windows, and return the evidence of each text, or what is made of it.
 
-A window carries the tokens around it as context, so work and memory grow linearly with the text.
+A window carries the tokens around it as context, so work and memory grow linearly with the text. The model has all cores; what follows
+it has one, and is done for one batch beside the reading of the next.
 """
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +28,10 @@ WINDOW, CONTEXT = 768, 256
 """Tokens scored per window, and tokens before them that the trunk sees as well."""
 TEXT_WINDOW, TEXT_CONTEXT = 128, 32
 """The same for an extractor that reads tokens alone; it sees as many after them, and as many in all as it was trained on."""
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 1024
 """Tokens per forward pass, padding included."""
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,13 @@ def read_evidence(
     extractor: AnyExtractor,
     texts: Sequence[str],
     layers: tuple[int, ...],
+    made_of: Callable[[list[Evidence]], Sequence[Made]],
     on_batch: Callable[[], None] = lambda: None,
-) -> list[Evidence]:
-    """Evidence of each text, in order; an empty text has none (T = 0). Texts are read without a prompt.
+) -> list[Made]:
+    """What `made_of` makes of the evidence of each text, in order; an empty text has none (T = 0). Texts are read without a prompt.
 
-    Invisible characters and letters that pose as Latin ones are read past; offsets point into the texts as they were given.
+    Invisible characters and letters that pose as Latin ones are read past; offsets point into the texts as they were given. `made_of` gets
+    the texts of a batch, in a thread of its own where several cores compute; `on_batch` is called in the caller's between batches.
     """
     lead = leading_token(lm)
     normalised = [normalise(text) for text in texts]
@@ -80,41 +89,91 @@ def read_evidence(
     # Texts of about one length are read together: a backend may have to pad them to the longest.
     windows = sorted((w for i, tokens in enumerate(tokenised) for w in _windows(i, tokens, lead, *sizes)), key=lambda w: len(w.inputs))
     read = _token_reader(lm, extractor) if alone else _state_reader(lm, extractor, layers)
-    start = 0
+    unread = Counter(window.text for window in windows)
+    made: dict[int, Made] = {}
+
+    def finish(done: Sequence[int]) -> None:
+        made.update(zip(done, made_of([Evidence(evidence[i], bodies[i]) for i in done]), strict=True))
+
+    @torch.inference_mode()
+    def weigh(batch: Sequence[_Window], weighed: _Weighed) -> None:
+        for window, result in zip(batch, weighed(), strict=True):
+            scored = result[window.scored]
+            evidence[window.text][window.first : window.first + len(scored)] = scored.half().cpu().numpy()
+        unread.subtract(window.text for window in batch)
+        if done := sorted({window.text for window in batch if not unread[window.text]}):
+            finish(done)
+
+    batches = _batches(windows)
+    with _Beside(active=len(batches) > 1 and lm.threads > 1) as beside:
+        for number, batch in enumerate(batches):
+            if number:
+                on_batch()
+            beside.do(functools.partial(weigh, batch, read(batch)))
+    if empty := [i for i in range(len(texts)) if i not in unread]:
+        finish(empty)
+    return [made[i] for i in range(len(texts))]
+
+
+def _batches(windows: Sequence[_Window]) -> list[Sequence[_Window]]:
+    """Neighbours, as many as fit into a forward pass."""
+    batches, start = [], 0
     while start < len(windows):
         stop = start + 1
         while stop < len(windows) and (stop + 1 - start) * len(windows[stop].inputs) <= BATCH_TOKENS:
             stop += 1
-        batch = windows[start:stop]
+        batches.append(windows[start:stop])
         start = stop
-        for window, result in zip(batch, read(batch), strict=True):
-            scored = result[window.scored]
-            evidence[window.text][window.first : window.first + len(scored)] = scored.half().cpu().numpy()
-        if start < len(windows):
-            on_batch()
-    return [Evidence(rows, offsets) for rows, offsets in zip(evidence, bodies, strict=True)]
+    return batches
 
 
-_Read = Callable[[Sequence[_Window]], Sequence[Tensor]]
-"""Windows → evidence (tokens, n) of each."""
+class _Beside:
+    """One piece of work at a time beside the caller's, or in it unless `active`. What a piece raises comes out at the next or the end."""
+
+    def __init__(self, active: bool) -> None:
+        self._executor = ThreadPoolExecutor(1, "beside") if active else None
+        self._latest: Future[None] | None = None
+
+    def __enter__(self) -> _Beside:
+        return self
+
+    def do(self, work: Callable[[], None]) -> None:
+        if self._executor is None:
+            return work()
+        if self._latest:
+            self._latest.result()
+        self._latest = self._executor.submit(work)
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._executor:
+            self._executor.shutdown()
+        if self._latest and error is None:
+            self._latest.result()
+
+
+_Weighed = Callable[[], Sequence[Tensor]]
+"""→ evidence (tokens, n) of each window: the part of a reading that uses no model."""
+_Read = Callable[[Sequence[_Window]], _Weighed]
 
 
 def _state_reader(lm: FrozenLM, extractor: Extractor, layers: tuple[int, ...]) -> _Read:
     contexts = lm.compiled(extractor.contexts, torch.zeros(2, len(layers), lm.hidden_size))
 
-    def read(batch: Sequence[_Window]) -> Sequence[Tensor]:
+    def read(batch: Sequence[_Window]) -> _Weighed:
         targets = torch.tensor([token for window in batch for token in window.targets], device=lm.device)
         states = lm.read_states([window.inputs for window in batch], layers)
         lengths = [len(window.inputs) for window in batch]
-        return extractor(states, lm.embed(targets), targets, lengths, contexts).split(lengths)
+        found = contexts(states)
+        return lambda: extractor(found, lm.embed(targets), targets, lengths).split(lengths)
 
     return read
 
 
 def _token_reader(lm: FrozenLM, extractor: TextExtractor) -> _Read:
-    def read(batch: Sequence[_Window]) -> Sequence[Tensor]:
+    def read(batch: Sequence[_Window]) -> _Weighed:
         # One by one: unpadded, a text has the same evidence whatever is read beside it.
         rows = [torch.tensor([window.targets], device=lm.device) for window in batch]
-        return [extractor(lm.embed(row), shares(row, torch.ones_like(row, dtype=torch.bool)))[0] for row in rows]
+        found = [extractor(lm.embed(row), shares(row, torch.ones_like(row, dtype=torch.bool)))[0] for row in rows]
+        return lambda: found
 
     return read

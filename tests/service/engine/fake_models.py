@@ -50,7 +50,7 @@ class FaultyModel(WatermarkedModel):
     def session(self) -> GenerationSession:
         return FaultySession(self)
 
-    def evidence(self, texts: Sequence[str], *args: Any, **kwargs: Any) -> list[Any]:
+    def verify(self, texts: Sequence[str], *args: Any, **kwargs: Any) -> list[Any]:
         for text in texts:
             if "poison" in text:
                 raise ValueError(f"cannot digest {text!r}")
@@ -58,7 +58,7 @@ class FaultyModel(WatermarkedModel):
                 os._exit(9)
             if "hang" in text:
                 time.sleep(60)
-        return super().evidence(texts, *args, **kwargs)
+        return super().verify(texts, *args, **kwargs)
 
 
 def faulty() -> WatermarkedModel:

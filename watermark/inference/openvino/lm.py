@@ -45,6 +45,10 @@ class OpenVinoLM(FrozenLM):
     def device(self) -> torch.device:
         return torch.device("cpu")
 
+    @property
+    def threads(self) -> int:
+        return self._threads
+
     def to(self, device: str) -> None:
         if torch.device(device).type != "cpu":
             raise BaseModelError(f"The openvino backend runs on the CPU, not on {device!r}. Use the torch backend there.")
