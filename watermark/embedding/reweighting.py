@@ -37,17 +37,28 @@ def packed_scores(attention: np.ndarray, signs: np.ndarray, packed: np.ndarray, 
     in place of eight products.
     """
     rows, rounds, slots = attention.shape
+    candidates = packed.shape[1]
     width = math.gcd(slots, 8)  # bits looked up together: a byte, if it lies within one round
-    weights = (attention.reshape(rows, -1) * signs).reshape(rows, -1, width)
-    sums = np.matmul(weights, _patterns(width))  # (N, n / width, patterns); a row's do not depend on how many rows there are
     if width < 8:
-        packed = ((packed[..., None] >> np.arange(8 - width, -1, -width, dtype=np.uint8)) & (2**width - 1)).reshape(
-            rows, packed.shape[1], -1
-        )
-    first = np.arange(sums.shape[0] * sums.shape[1], dtype=np.int32).reshape(rows, 1, -1) << width
-    parts = sums.ravel().take(packed + first).reshape(rows, packed.shape[1], rounds, slots // width)
-    totals = functools.reduce(np.add, (parts[..., part] for part in range(parts.shape[-1])))  # (N, K, m)
-    return np.ascontiguousarray((np.float32(0.5) * np.tanh(np.float32(sharpness) * totals)).swapaxes(1, 2))
+        packed = (packed[..., None] >> np.arange(8 - width, -1, -width, dtype=np.uint8)) & (2**width - 1)
+        packed = packed.reshape(rows, candidates, -1)
+    weights = (attention.reshape(rows, -1) * signs).reshape(rows, -1, width)
+    patterns, parts = _patterns(width), weights.shape[1]
+    first = np.arange(parts, dtype=np.int32) << width
+    # Row by row, in the same memory: the sums of a row are 128 KB, and those of a batch would leave the cache before they are looked up.
+    sums = np.empty((parts, 1 << width), np.float32)
+    places, found = np.empty((candidates, parts), np.int32), np.empty((candidates, parts), np.float32)
+    scores = np.empty((rows, rounds, candidates), np.float32)
+    for row in range(rows):
+        np.matmul(weights[row], patterns, out=sums)
+        np.add(packed[row], first, out=places)
+        sums.ravel().take(places, out=found, mode="clip")  # none is outside, and the other modes copy
+        by_round = found.reshape(candidates, rounds, -1)
+        scores[row] = functools.reduce(np.add, (by_round[..., part] for part in range(by_round.shape[-1]))).T
+    scores *= np.float32(sharpness)
+    np.tanh(scores, out=scores)
+    scores *= np.float32(0.5)
+    return scores
 
 
 @functools.cache
