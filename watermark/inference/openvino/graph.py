@@ -100,7 +100,9 @@ def compile_network(core: ov.Core, network: nn.Module, example: Tensor, threads:
 def _converted(network: nn.Module, example: Tensor) -> Any:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ov.convert_model(network, example_input=example, input=[ov.PartialShape([-1, *example.shape[1:]])])
+        # Traced here: the conversion's own tracing compares two runs, and imports half of torch for it, which takes a second.
+        traced = torch.jit.trace(network, example, check_trace=False)
+        return ov.convert_model(traced, example_input=example, input=[ov.PartialShape([-1, *example.shape[1:]])])
 
 
 def _compile(core: ov.Core, model: Any, precision: ov.Type, threads: int, group: int = 0) -> Any:
