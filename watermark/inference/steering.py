@@ -44,6 +44,11 @@ def steered(intervention: Intervention | None) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
+def is_steered() -> bool:
+    """Whether forward passes of this thread are steered now."""
+    return _CURRENT.get() is not None
+
+
 @contextlib.contextmanager
 def resumed(states: Tensor) -> Iterator[None]:
     """The first layer of an upper part (`TorchLM.upper`) gets `states` in place of what the embedding made of the tokens."""

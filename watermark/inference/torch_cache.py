@@ -7,6 +7,7 @@ Columns are counted from the batch's own beginning; buffers hold those that can 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ class _Columns:
         return self.end - max(self.lengths, default=0)
 
 
-class _Layer(CacheLayerMixin):
+class RunningLayer(CacheLayerMixin):
     """Keys and values (rows, heads, columns, width) of one layer; `window` tokens are visible, or all."""
 
     def __init__(self, columns: _Columns, window: int | None) -> None:
@@ -42,6 +43,11 @@ class _Layer(CacheLayerMixin):
         self.is_sliding = window is not None
         self.base = 0
         """Column of the buffers' first place."""
+
+    @property
+    def width(self) -> int:
+        """Columns that the buffers have room for."""
+        return 0 if self.keys is None else self.keys.shape[2]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.is_initialized = True
@@ -76,7 +82,7 @@ class _Layer(CacheLayerMixin):
         )
         self.base = low
 
-    def take(self, row: int, source: _Layer, source_row: int, length: int) -> None:
+    def take(self, row: int, source: RunningLayer, source_row: int, length: int) -> None:
         """Copy the last `length` tokens of another cache's row, as far as that one still holds them."""
         if source.keys is None or source.values is None:
             return
@@ -102,20 +108,43 @@ class _Layer(CacheLayerMixin):
 class RunningCache(Cache):
     """The cache of a running batch; the model writes into it during `forward`, `advance` makes what it wrote count."""
 
-    layers: list[_Layer]
+    layers: list[RunningLayer]
 
     def __init__(self, config: Any, name: str) -> None:
         """`config` of the model called `name`. Raises BaseModelError for a model with layers other than attention."""
         types, options = get_layer_types_and_kwargs(config.get_text_config(decoder=True))
         if unknown := sorted(set(types) - set(LAYER_TYPES)):
             raise BaseModelError(f"{name!r} has layers that cannot generate in a running batch: {', '.join(unknown)}.")
-        self.columns = _Columns()
-        super().__init__(layers=[_Layer(self.columns, each.get("sliding_window")) for each in options])
+        self.columns, self._types = _Columns(), types
+        super().__init__(layers=[RunningLayer(self.columns, each.get("sliding_window")) for each in options])
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of each row so far."""
         return self.columns.lengths
+
+    @property
+    def end(self) -> int:
+        """The column that comes next."""
+        return self.columns.end
+
+    @property
+    def rows_held(self) -> int:
+        """Rows that the buffers have room for; 0 as long as nothing was read."""
+        return min(0 if layer.keys is None else len(layer.keys) for layer in self.layers)
+
+    def kinds(self) -> dict[str, RunningLayer]:
+        """A layer of each type; those of one type have the same columns."""
+        return dict(zip(self._types, self.layers, strict=True))
+
+    def reserve(self, columns: int) -> tuple[Hashable, ...]:
+        """Make room for so many more. Returns where the buffers are, which changes when they move."""
+        where = []
+        for layer in self.layers:
+            assert layer.keys is not None and layer.values is not None
+            layer.reserve(len(self.lengths), layer.first_visible(), self.end + columns, layer.keys, layer.values)
+            where.append((layer.base, layer.keys.shape, layer.keys.data_ptr(), layer.values.data_ptr()))
+        return tuple(where)
 
     def mask(self, tokens: list[int], device: torch.device) -> Tensor:
         """Attention mask (rows, columns + new ones) while `tokens[i]` tokens of row i are added: False before each row's first one."""

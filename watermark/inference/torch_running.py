@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from watermark.inference.running import CHUNK, CHUNK_BESIDE
+from watermark.inference.steering import is_steered
 from watermark.inference.torch_cache import RunningCache
+from watermark.inference.torch_graph import RecordedSteps, cuda_graph
 
 if TYPE_CHECKING:
     from watermark.inference.torch_lm import TorchLM
@@ -21,6 +24,7 @@ class TorchRunning:
     def __init__(self, lm: TorchLM, layers: tuple[int, ...], network: nn.Module | None) -> None:
         self.lm, self.layers, self.network = lm, layers, network
         self._cache = self._empty()
+        self._recorded = RecordedSteps(lm, layers, network, cuda_graph) if lm.device.type == "cuda" else None
 
     def _empty(self) -> RunningCache:
         return RunningCache(self.lm.model.config, self.lm.name)
@@ -39,17 +43,22 @@ class TorchRunning:
         self._cache.remove(place)
 
     def step(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        one = [1] * len(tokens)
+        plain = functools.partial(self._plain, tokens)
+        # A graph would repeat the message of the call in which it was recorded.
+        output = plain() if self._recorded is None or is_steered() else self._recorded.step(tokens, self._cache, plain)
+        self._cache.advance([1] * len(tokens))
+        return output
+
+    def _plain(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         output = self.lm.model(
             input_ids=tokens.unsqueeze(1),
-            attention_mask=self._cache.mask(one, self.lm.device),
+            attention_mask=self._cache.mask([1] * len(tokens), self.lm.device),
             position_ids=torch.tensor(self._cache.lengths, device=self.lm.device).unsqueeze(1),
             past_key_values=self._cache,
             use_cache=True,
             output_hidden_states=list(self.layers) if self.network else False,
             logits_to_keep=1,
         )
-        self._cache.advance(one)
         logits = output.logits[:, -1].float()
         if self.network is None:
             return logits, None
