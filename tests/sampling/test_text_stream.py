@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from watermark.sampling.text_stream import TextStream
+from watermark.sampling.text_stream import WINDOW, TextStream
 
 
 def by_bytes(ids: list[int]) -> str:
@@ -64,3 +64,44 @@ def test_random_texts_and_stops_whatever_the_tokens():
             pieces.append(stream.push(ids[:at], last=at == len(ids)))
         complete = [(text.find(s) + len(s), text.find(s)) for s in stop if s in text]
         assert "".join(pieces) == stream.text == (text[: min(complete)[1]] if complete else text)
+
+
+LONG = "naïve Ω 𝄞 🙂 日本語のテキスト, and plain words. " * 12
+
+
+def test_a_long_text_is_decoded_by_its_latest_tokens():
+    sizes = []
+
+    def decode(ids: list[int]) -> str:
+        sizes.append(len(ids))
+        return by_bytes(ids)
+
+    stream, ids = TextStream(decode), list(LONG.encode())
+    for count in range(1, len(ids)):
+        stream.push(ids[:count])
+        assert stream.text == by_bytes(ids[:count])
+    assert stream.push(ids, last=True) and stream.text == LONG
+    assert max(sizes[:-1]) <= 3 * WINDOW and len(ids) > 10 * WINDOW
+
+
+def test_it_reads_like_the_whole_whatever_a_tokenizer_does_at_a_beginning():
+    """One that drops a space there, as SentencePiece's do, and one that writes words apart."""
+    words = [" " * (i % 3 > 0) + word for i, word in enumerate(LONG.split())]
+    for decode in (
+        lambda ids: "".join(words[i] for i in ids).removeprefix(" "),
+        lambda ids: " ".join(words[i].strip() for i in ids).replace(" ,", ","),
+    ):
+        stream, ids = TextStream(decode), list(range(len(words)))
+        for count in range(1, len(ids) + 1):
+            stream.push(ids[:count])
+            assert stream.text == decode(ids[:count])
+
+
+def test_a_tokenizer_that_rewrites_its_past_is_decoded_anew():
+    def decode(ids: list[int]) -> str:
+        text = "".join(chr(97 + i % 26) for i in ids)
+        return text.upper() if 150 in ids else text
+
+    stream, ids = TextStream(decode), list(range(152))
+    pieces = [stream.push(ids[:count]) for count in range(1, 153)]
+    assert "".join(pieces) == stream.text == decode(ids[:150]) + decode(ids)[150:]
