@@ -20,6 +20,9 @@ Model: Any = ov.Model
 """Its type stubs contradict themselves."""
 BLOCK = 32
 """Tokens in a block of the cache: fixed by OpenVINO's kernel."""
+SHAPES_KEPT = 16
+"""Numbers of tokens for which OpenVINO keeps what it prepared: 2 MB each. By default it keeps 5,000, and a service that reads texts of all
+lengths grows by gigabytes; preparing it anew takes no time that can be measured (docs/experiments.md, "Gigabytes of prepared shapes")."""
 TABLES = ("past", "begins", "blocks", "block_begins", "longest")
 WRITING_GROUP, READING_GROUP = 32, 128
 """Like the weights, activations are rounded to 8 bits, in groups of so many, each with its own scale. A token that is written goes through
@@ -116,6 +119,7 @@ def _compile(core: ov.Core, model: Any, precision: ov.Type, threads: int, group:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # threads of every process would be tied to the same first cores, and wait for each other there
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
+            "CPU_RUNTIME_CACHE_CAPACITY": SHAPES_KEPT,
         },
     )
 
