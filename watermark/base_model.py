@@ -105,9 +105,9 @@ class FrozenLM(TokenizedModel):
         yield
 
     @property
-    def threads(self) -> int:
-        """Cores that this process computes on."""
-        return torch.get_num_threads()
+    def reads_beside(self) -> bool:
+        """Whether a thread beside the one that reads gains time: where the cores are the model's while it reads, and idle after."""
+        return False
 
     @abstractmethod
     def release(self) -> None:

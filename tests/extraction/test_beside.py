@@ -21,15 +21,16 @@ TEXTS = [letter * (20 + number) for number, letter in enumerate("abcdefghij")] +
 @pytest.fixture(autouse=True)
 def several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "BATCH_TOKENS", 64)
+    monkeypatch.setattr(reading, "BATCH_TOKENS_BESIDE", 64)
 
 
-@pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(TorchLM, "threads", request.param)
+@pytest.fixture(params=[False, True])
+def beside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(TorchLM, "reads_beside", request.param)
     return request.param
 
 
-def test_every_text_gets_its_own_verdict(threads: int) -> None:
+def test_every_text_gets_its_own_verdict(beside: bool) -> None:
     model = fake_watermarked_model()
     together = model.verify(TEXTS, [KEY])
     assert [v.tokens for v in together] == [v.tokens for v in model.verdicts(model.evidence(TEXTS), [KEY])]
@@ -40,7 +41,7 @@ def test_every_text_gets_its_own_verdict(threads: int) -> None:
     assert model.verify([], [KEY]) == []
 
 
-def test_it_is_done_beside_the_reading_of_the_next_batch_where_there_are_cores_for_it(threads: int) -> None:
+def test_it_is_done_beside_the_reading_of_the_next_batch_where_there_are_cores_for_it(beside: bool) -> None:
     model, seen = fake_watermarked_model(), []
 
     def made_of(evidence: list) -> list[int]:
@@ -50,12 +51,11 @@ def test_it_is_done_beside_the_reading_of_the_next_batch_where_there_are_cores_f
     found = reading.read_evidence(model.lm, model.pair.extractor, TEXTS, model.config.query_layers, made_of)
     assert found == [len(text) for text in TEXTS]
     assert len(seen) > 3
-    beside = [thread for thread in seen if thread is not threading.main_thread()]
-    assert bool(beside) == (threads > 1)
-    assert len(set(beside)) <= 1
+    others = {thread for thread in seen if thread is not threading.main_thread()}
+    assert len(others) == beside
 
 
-def test_what_fails_there_fails_here(threads: int) -> None:
+def test_what_fails_there_fails_here(beside: bool) -> None:
     model = fake_watermarked_model()
 
     def made_of(evidence: list) -> list[int]:
@@ -66,7 +66,7 @@ def test_what_fails_there_fails_here(threads: int) -> None:
     assert model.verify(TEXTS[:1], [KEY])[0].tokens == 20
 
 
-def test_a_call_that_is_given_up_leaves_nothing_at_work(threads: int) -> None:
+def test_a_call_that_is_given_up_leaves_nothing_at_work(beside: bool) -> None:
     model, working = fake_watermarked_model(), []
     calls = 0
 
@@ -88,10 +88,10 @@ def test_a_call_that_is_given_up_leaves_nothing_at_work(threads: int) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("beside")]
 
 
-def test_evidence_is_the_same_however_many_cores_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evidence_is_the_same_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
     model, found = fake_watermarked_model(), []
-    for threads in (1, 2):
-        monkeypatch.setattr(TorchLM, "threads", threads)
+    for beside in (False, True):
+        monkeypatch.setattr(TorchLM, "reads_beside", beside)
         found.append(model.evidence(TEXTS))
     for one, two in zip(*found, strict=True):
         np.testing.assert_array_equal(one.per_token, two.per_token)

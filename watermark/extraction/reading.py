@@ -1,7 +1,7 @@
 """Reading texts: tokenise, run the extractor in windows, and return the evidence of each text, or what is made of it.
 
-A window carries the tokens around it as context, so work and memory grow linearly with the text. The model has all cores; what follows
-it has one, and is done for one batch beside the reading of the next.
+A window carries the tokens around it as context, so work and memory grow linearly with the text. What follows the model has one core, and
+is done for one batch beside the reading of the next where that leaves none idle.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ WINDOW, CONTEXT = 768, 256
 """Tokens scored per window, and tokens before them that the trunk sees as well."""
 TEXT_WINDOW, TEXT_CONTEXT = 128, 32
 """The same for an extractor that reads tokens alone; it sees as many after them, and as many in all as it was trained on."""
-BATCH_TOKENS = 1024
-"""Tokens per forward pass, padding included."""
+BATCH_TOKENS, BATCH_TOKENS_BESIDE = 2048, 1024
+"""Tokens per forward pass, padding included; and where the next pass is what hides the work that follows one."""
 
 Made = TypeVar("Made")
 
@@ -77,7 +77,7 @@ def read_evidence(
     """What `made_of` makes of the evidence of each text, in order; an empty text has none (T = 0). Texts are read without a prompt.
 
     Invisible characters and letters that pose as Latin ones are read past; offsets point into the texts as they were given. `made_of` gets
-    the texts of a batch, in a thread of its own where several cores compute; `on_batch` is called in the caller's between batches.
+    the texts of a batch, in a thread of its own where the model `reads_beside`; `on_batch` is called in the caller's between batches.
     """
     lead = leading_token(lm)
     normalised = [normalise(text) for text in texts]
@@ -104,8 +104,8 @@ def read_evidence(
         if done := sorted({window.text for window in batch if not unread[window.text]}):
             finish(done)
 
-    batches = _batches(windows)
-    with _Beside(active=len(batches) > 1 and lm.threads > 1) as beside:
+    batches = _batches(windows, BATCH_TOKENS_BESIDE if lm.reads_beside else BATCH_TOKENS)
+    with _Beside(active=len(batches) > 1 and lm.reads_beside) as beside:
         for number, batch in enumerate(batches):
             if number:
                 on_batch()
@@ -115,12 +115,12 @@ def read_evidence(
     return [made[i] for i in range(len(texts))]
 
 
-def _batches(windows: Sequence[_Window]) -> list[Sequence[_Window]]:
-    """Neighbours, as many as fit into a forward pass."""
+def _batches(windows: Sequence[_Window], tokens: int) -> list[Sequence[_Window]]:
+    """Neighbours, as many as fit into a forward pass of so many tokens."""
     batches, start = [], 0
     while start < len(windows):
         stop = start + 1
-        while stop < len(windows) and (stop + 1 - start) * len(windows[stop].inputs) <= BATCH_TOKENS:
+        while stop < len(windows) and (stop + 1 - start) * len(windows[stop].inputs) <= tokens:
             stop += 1
         batches.append(windows[start:stop])
         start = stop

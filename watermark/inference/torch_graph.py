@@ -7,6 +7,7 @@ anew when the cache's buffers move, which they do when a batch outgrows them.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -48,8 +49,8 @@ class StaticStep:
                 seen &= columns > column[:, None] - layer.window
             masks[kind] = seen[:, None, None]
             if added:
-                dtype = self._lm.token_embeddings.dtype
-                masks[kind] = torch.where(masks[kind], 0.0, torch.finfo(dtype).min).to(dtype)
+                nothing = torch.zeros(masks[kind].shape, dtype=self._lm.token_embeddings.dtype, device=ids.device)
+                masks[kind] = nothing.masked_fill(~masks[kind], torch.finfo(nothing.dtype).min)
         output = self._lm.model(
             input_ids=ids[:, None],
             attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
@@ -98,45 +99,54 @@ class _LayerView(CacheLayerMixin):
         return -1
 
 
+CHECKED = 2
+"""Steps of every recording that are compared with the plain step: the one in which it was made, and one that differs from it in all that
+must not be frozen."""
+
+
 class RecordedSteps:
-    """The steps of one running batch. The first one is compared with the plain step: a model that cannot be written so, or a graph that
-    cannot be recorded, is stepped through plainly, with a warning."""
+    """The steps of one running batch. A model that cannot be written so, or whose steps cannot be recorded, is stepped through plainly from
+    then on (`TorchLM.recordable`), with a warning."""
 
     def __init__(self, lm: TorchLM, layers: tuple[int, ...], network: nn.Module | None, record: Callable[[Step], Step]) -> None:
         self._lm, self._layers, self._network, self._record = lm, layers, network, record
         self._buffers: Any = None
         self._step: StaticStep | None = None
         self._replay: Step | None = None
-        self.trusted = self.given_up = False
+        self._unchecked = CHECKED
 
     def step(self, tokens: Tensor, cache: RunningCache, plain: Step) -> Output:
         """The next token (B,) of every row of `cache` → what `plain`, which does the same, would return. Neither counts it."""
-        if self.given_up or not cache.rows_held:
+        if not self._lm.recordable or not cache.rows_held:
             return plain()
-        wanted = None if self.trusted else plain()
         try:
-            got = self._recorded(tokens, cache)
+            step, replay = self._ready(tokens, cache)
+            wanted = plain() if self._unchecked else None
+            got = self._recorded(step, replay, tokens, cache)
             if wanted:
                 divergence = _divergence(wanted[0], got[0])
                 if not divergence < TRUST:
                     raise RuntimeError(f"its predictions are {divergence:.2f} nats away from the plain step's")
-                self.trusted = True
+                self._unchecked -= 1
             return got
         except Exception as error:
-            self.given_up, self._step, self._replay = True, None, None
+            self._lm.recordable, self._step, self._replay = False, None, None
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             warnings.warn(f"{self._lm.name!r} cannot be stepped through as a CUDA graph, so it is slower: {reason}", stacklevel=2)
-            return wanted or plain()
+            return plain()
 
-    def _recorded(self, tokens: Tensor, cache: RunningCache) -> Output:
+    def _ready(self, tokens: Tensor, cache: RunningCache) -> tuple[StaticStep, Step]:
         buffers = (cache, *cache.reserve(1))
         if buffers != self._buffers or self._step is None or self._replay is None:
             self._step = self._replay = None  # its memory first
-            self._step = StaticStep(self._lm, self._layers, self._network, cache)
+            self._step, self._unchecked = StaticStep(self._lm, self._layers, self._network, cache), CHECKED
             self._fill(self._step, tokens, cache)
             self._replay, self._buffers = self._record(self._step), buffers
-        self._fill(self._step, tokens, cache)
-        logits, made = self._replay()
+        return self._step, self._replay
+
+    def _recorded(self, step: StaticStep, replay: Step, tokens: Tensor, cache: RunningCache) -> Output:
+        self._fill(step, tokens, cache)
+        logits, made = replay()
         rows = len(tokens)
         return logits[:rows], None if made is None else made[:rows]
 
@@ -148,23 +158,38 @@ class RecordedSteps:
         step.table[0, : len(tokens)] = tokens
 
 
-def cuda_graph(step: Step) -> Step:
-    """Record `step`, which must do nothing but launch kernels; what it returns is overwritten by the next replay."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(2):  # what libraries make at their first calls is not to be recorded
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may go on
-        output = step()
+def cuda_graph(device: torch.device) -> Callable[[Step], Step]:
+    """Records steps on `device`, which must do nothing but launch kernels there; what one returns is overwritten by its next replay."""
 
-    def replay() -> Output:
-        graph.replay()
-        return output
+    def record(step: Step) -> Step:
+        # The process's current device and stream are the caller's: they come back whatever happens, and one recording is made at a time.
+        with _RECORDING, torch.cuda.device(device):
+            before, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+            try:
+                stream.wait_stream(before)
+                with torch.cuda.stream(stream):
+                    for _ in range(2):  # what libraries make at their first calls is not to be recorded
+                        step()
+                before.wait_stream(stream)
+                graph = torch.cuda.CUDAGraph()
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("error", message="(?i).*graph is empty")
+                    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                        output = step()
+            finally:
+                torch.cuda.set_stream(before)
 
-    return replay
+        def replay() -> Output:
+            with torch.cuda.device(device):
+                graph.replay()
+            return output
+
+        return replay
+
+    return record
+
+
+_RECORDING = threading.Lock()
 
 
 def _divergence(wanted: Tensor, got: Tensor) -> float:

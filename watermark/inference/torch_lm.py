@@ -52,6 +52,8 @@ class TorchLM(FrozenLM):
         self._trunks: dict[int, nn.Module] = {}
         self._uppers: dict[int, nn.Module] = {}
         self._hooked = False
+        self.recordable = True
+        """Until a step could not be recorded as a CUDA graph."""
 
     @property
     def device(self) -> torch.device:
@@ -60,6 +62,7 @@ class TorchLM(FrozenLM):
     def to(self, device: str) -> None:
         """In float32 on the CPU, in bfloat16 elsewhere."""
         try:
+            self.recordable = True
             self.model.to(device, dtype=torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
         except (RuntimeError, AssertionError) as error:  # torch says "not compiled with CUDA" by an AssertionError
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -24,7 +24,7 @@ class TorchRunning:
     def __init__(self, lm: TorchLM, layers: tuple[int, ...], network: nn.Module | None) -> None:
         self.lm, self.layers, self.network = lm, layers, network
         self._cache = self._empty()
-        self._recorded = RecordedSteps(lm, layers, network, cuda_graph) if lm.device.type == "cuda" else None
+        self._recorded = RecordedSteps(lm, layers, network, cuda_graph(lm.device)) if lm.device.type == "cuda" else None
 
     def _empty(self) -> RunningCache:
         return RunningCache(self.lm.model.config, self.lm.name)

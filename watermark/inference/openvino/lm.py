@@ -46,8 +46,8 @@ class OpenVinoLM(FrozenLM):
         return torch.device("cpu")
 
     @property
-    def threads(self) -> int:
-        return self._threads
+    def reads_beside(self) -> bool:
+        return self._threads > 1
 
     def to(self, device: str) -> None:
         if torch.device(device).type != "cpu":
