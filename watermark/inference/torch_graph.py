@@ -51,19 +51,8 @@ class StaticStep:
             if added:
                 nothing = torch.zeros(masks[kind].shape, dtype=self._lm.token_embeddings.dtype, device=ids.device)
                 masks[kind] = nothing.masked_fill(~masks[kind], torch.finfo(nothing.dtype).min)
-        output = self._lm.model(
-            input_ids=ids[:, None],
-            attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
-            position_ids=positions[:, None],
-            past_key_values=view,
-            use_cache=True,
-            output_hidden_states=list(self._layers) if self._network else False,
-            logits_to_keep=1,
-        )
-        logits = output.logits[:, -1].float()
-        if self._network is None:
-            return logits, None
-        return logits, self._network(torch.stack([output.hidden_states[layer][:, -1] for layer in self._layers], dim=1))
+        mask = masks if len(masks) > 1 else next(iter(masks.values()))
+        return self._lm.next_token(ids, mask, positions, view, self._layers, self._network)
 
 
 class _View(Cache):

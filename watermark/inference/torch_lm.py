@@ -85,6 +85,25 @@ class TorchLM(FrozenLM):
     def running(self, layers: tuple[int, ...], network: nn.Module | None = None) -> TorchRunning:
         return TorchRunning(self, layers, network)
 
+    def next_token(
+        self, ids: Tensor, mask: Any, positions: Tensor, cache: Any, layers: tuple[int, ...], network: nn.Module | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The latest token (B,) of every text, at its position (B,), behind what `cache` holds → logits (B, vocabulary) in float32, and what
+        `network`, if there is one, makes of the states (B, layers, hidden). `mask` is any that transformers takes."""
+        output = self.model(
+            input_ids=ids.unsqueeze(1),
+            attention_mask=mask,
+            position_ids=positions.unsqueeze(1),
+            past_key_values=cache,
+            use_cache=True,
+            output_hidden_states=list(layers) if network else False,
+            logits_to_keep=1,
+        )
+        logits = output.logits[:, -1].float()
+        if network is None:
+            return logits, None
+        return logits, network(torch.stack([output.hidden_states[layer][:, -1] for layer in layers], dim=1))
+
     def trunk(self, depth: int) -> nn.Module:
         """The embedding and the first `depth` decoder layers, sharing all weights with the model, without the final norm.
 

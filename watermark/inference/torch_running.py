@@ -50,19 +50,9 @@ class TorchRunning:
         return output
 
     def _plain(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        output = self.lm.model(
-            input_ids=tokens.unsqueeze(1),
-            attention_mask=self._cache.mask([1] * len(tokens), self.lm.device),
-            position_ids=torch.tensor(self._cache.lengths, device=self.lm.device).unsqueeze(1),
-            past_key_values=self._cache,
-            use_cache=True,
-            output_hidden_states=list(self.layers) if self.network else False,
-            logits_to_keep=1,
-        )
-        logits = output.logits[:, -1].float()
-        if self.network is None:
-            return logits, None
-        return logits, self.network(torch.stack([output.hidden_states[layer][:, -1] for layer in self.layers], dim=1))
+        mask = self._cache.mask([1] * len(tokens), self.lm.device)
+        positions = torch.tensor(self._cache.lengths, device=self.lm.device)
+        return self.lm.next_token(tokens, mask, positions, self._cache, self.layers, self.network)
 
 
 class TorchComing:
