@@ -88,8 +88,8 @@ class TorchLM(FrozenLM):
     def next_token(
         self, ids: Tensor, mask: Any, positions: Tensor, cache: Any, layers: tuple[int, ...], network: nn.Module | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The latest token (B,) of every text, at its position (B,), behind what `cache` holds → logits (B, vocabulary) in float32, and what
-        `network`, if there is one, makes of the states (B, layers, hidden). `mask` is any that transformers takes."""
+        """The latest token (B,) of every text, at its position (B,), behind what `cache` holds → logits (B, vocabulary) in float32, and
+        what `network`, if there is one, makes of the states (B, layers, hidden). `mask` is any that transformers takes."""
         output = self.model(
             input_ids=ids.unsqueeze(1),
             attention_mask=mask,
