@@ -113,10 +113,10 @@ def test_scores_of_packed_codes_are_those_of_codes(rounds: int, slots: int):
     attention = torch.softmax(torch.randn(5, rounds, slots, generator=generator), dim=-1)
     signs = torch.randint(0, 2, (5, n), generator=generator).float() * 2 - 1
     ids = torch.randint(0, 50, (5, 7), generator=generator)
-    found = packed_scores(attention.numpy(), signs.numpy(), codes.bytes_of(ids), 3.0)
+    found = packed_scores(attention.numpy(), signs.numpy(), table, ids.numpy(), 3.0)
     assert found.shape == (5, rounds, 7) and found.dtype == np.float32
     assert np.allclose(found, round_scores(attention, signs, codes(ids), 3.0).numpy(), atol=1e-6)
-    alone = packed_scores(attention[2:3].numpy(), signs[2:3].numpy(), codes.bytes_of(ids[2:3]), 3.0)
+    alone = packed_scores(attention[2:3].numpy(), signs[2:3].numpy(), table, ids[2:3].numpy(), 3.0)
     assert np.array_equal(alone[0], found[2])
 
 

@@ -12,7 +12,7 @@ from watermark.config import WatermarkConfig
 from watermark.embedding.attention import SlotAttention, StateNormaliser
 from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
-from watermark.embedding.reweighting import packed_scores, round_scores, tournament
+from watermark.embedding.reweighting import packed_scores, reweight, round_scores
 from watermark.embedding.token_codes import TokenCodes
 
 
@@ -43,14 +43,13 @@ class Embedder(nn.Module):
         """
         eligible = (conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
         signs, gain = conditioning.signs.cpu().numpy(), float(self.log_gain.exp())
-        scores = packed_scores(attention.float().cpu().numpy(), signs, self.codes.bytes_of(candidates), gain)
+        ids, plain = candidates.cpu().numpy(), probs.cpu().numpy()
+        scores = packed_scores(attention.float().cpu().numpy(), signs, self.codes.table, ids, gain)
         scores *= conditioning.strength.cpu().numpy()[:, None, None]
         marked = memory.check_and_add(attention, eligible, self.repeat_threshold)
         # A token that was drawn in a similar context won there with these very signs, and its rivals lost. Were it favoured again, or
         # they held down again, the text would repeat itself: it keeps its probability, and the others share what is left.
         kept = memory.drawn_before(candidates, self.token_threshold).numpy() | ~marked.numpy()[:, None]
-        plain = probs.cpu().numpy()
-        others = np.where(kept, np.float32(0.0), plain)
-        share = others.sum(axis=-1, keepdims=True)
-        reweighted = tournament(others / np.maximum(share, np.float32(1e-30)), scores) * share
-        return torch.from_numpy(np.where(kept, plain, reweighted)).to(probs.device), marked
+        reweighted = np.empty_like(plain)
+        reweight(plain, scores, kept, reweighted)
+        return torch.from_numpy(reweighted).to(probs.device), marked

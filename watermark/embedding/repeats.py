@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from watermark.compiled import compiled
+
 CONTEXT_TOKENS = 2
 BITS = 21
 """Of a token in a context's key: vocabularies of up to two million."""
@@ -20,7 +22,7 @@ WINDOW = 1024
 """Contexts looked back upon while a text is read: bounds the work per token, so that verification stays linear."""
 
 
-LONG = {"seen": 0.0, "marked": False, "keys": 0, "tokens": -1}
+LONG = {"seen": 0, "scale": 0.0, "marked": False, "keys": 0, "tokens": -1}
 """Arrays of a memory with a place for every step, and what stands in a place that was not used."""
 FIELDS = (*LONG, "steps", "recent")
 
@@ -28,14 +30,15 @@ FIELDS = (*LONG, "steps", "recent")
 class ContextMemory:
     """Contexts marked so far in each text of a batch, and the tokens drawn there. One per running batch; it travels with the call.
 
-    Rows may have come at different times: each counts its own steps. The arrays are numpy's, on any device: a token asks for a dozen
-    operations on few numbers, and each costs a third of what torch takes to start one.
+    Rows may have come at different times: each counts its own steps. The arrays are in main memory, on any device.
     """
 
     def __init__(self, batch: int, capacity: int, n: int) -> None:
         self._rows = np.arange(batch)
-        self.seen = np.zeros((batch, capacity, n), dtype=np.float32)
-        """Attention of the marked contexts as unit vectors."""
+        self.seen = np.zeros((batch, capacity, n), dtype=np.int16)
+        self.scale = np.zeros((batch, capacity), dtype=np.float32)
+        """Attention of the marked contexts: seen times scale is a unit vector. In 16 bits, because all of it is read for every token; a
+        cosine is a few millionths off."""
         self.marked = np.zeros((batch, capacity), dtype=bool)
         self.keys = np.zeros((batch, capacity), dtype=np.int64)
         """`context_keys` of each step."""
@@ -52,19 +55,14 @@ class ContextMemory:
 
         The contexts found new are remembered. The result is on the CPU.
         """
-        oldest, rows = self._oldest, self._rows
+        oldest = self._oldest
         if oldest == self.marked.shape[1]:
             self._grow(max(64, oldest // 2))
-        flat = attention.float().cpu().numpy().reshape(len(rows), -1)
-        unit = flat / np.sqrt((flat * flat).sum(axis=1, keepdims=True))
+        flat = np.ascontiguousarray(attention.float().cpu().numpy().reshape(len(self.steps), -1))
         key = np.where(self.steps < CONTEXT_TOKENS, -1 - self.steps, self.recent)
-        # A row's places beyond its own steps are not marked, so what they hold does not matter.
-        self.likeness = np.matmul(self.seen[:, :oldest], unit[:, :, None])[:, :, 0]
-        same = (self.keys[:, :oldest] == key[:, None]) & self.marked[:, :oldest]
-        new = eligible.cpu().numpy() & ~((self.likeness > threshold) | same).any(axis=1)
-        self.seen[rows, self.steps] = unit * new[:, None]
-        self.marked[rows, self.steps] = new
-        self.keys[rows, self.steps] = key
+        self.likeness = np.zeros((len(self.steps), oldest), np.float32)
+        new = eligible.cpu().numpy().copy()
+        _compare_and_add(flat, key, self.steps, self.seen, self.scale, self.marked, self.keys, threshold, self.likeness, new)
         self.steps += 1
         self._oldest += 1
         return torch.from_numpy(new)
@@ -72,10 +70,10 @@ class ContextMemory:
     def drawn_before(self, candidates: Tensor, threshold: float) -> Tensor:
         """candidates (B, K) → (B, K) bool, on the CPU: drawn before in a marked context whose likeness to the latest one exceeds
         `threshold`."""
-        alike = self.likeness > threshold
-        steps = np.flatnonzero(alike.any(axis=0))  # few, mostly
-        tokens = np.where(alike[:, steps], self.tokens[:, steps], -1)
-        return torch.from_numpy((candidates.cpu().numpy()[:, :, None] == tokens[:, None, :]).any(axis=2))
+        ids = np.ascontiguousarray(candidates.cpu().numpy())
+        drawn = np.zeros(ids.shape, bool)
+        _find_drawn(ids, self.likeness, self.tokens, threshold, drawn)
+        return torch.from_numpy(drawn)
 
     def record(self, tokens: Tensor) -> None:
         """The tokens (B,) drawn after the latest contexts."""
@@ -123,6 +121,40 @@ class ContextMemory:
             values = getattr(self, name)
             room = np.full((values.shape[0], more, *values.shape[2:]), empty, dtype=values.dtype)
             setattr(self, name, np.concatenate([values, room], axis=1))
+
+
+@compiled
+def _compare_and_add(attention, key, steps, seen, scale, marked, keys, threshold, likeness, new):
+    """One step of `check_and_add`: fills `likeness`, keeps in `new` (eligible ones at first) what repeats nothing, and remembers that."""
+    rows, n = attention.shape
+    for row in range(rows):
+        squares, largest = np.float32(0.0), np.float32(0.0)
+        for i in range(n):
+            squares += attention[row, i] * attention[row, i]
+            largest = max(largest, abs(attention[row, i]))
+        unit = attention[row] / np.sqrt(squares)
+        for step in range(steps[row]):
+            if marked[row, step]:
+                context, cosine = seen[row, step], np.float32(0.0)
+                for i in range(n):
+                    cosine += np.float32(context[i]) * unit[i]
+                likeness[row, step] = cosine * scale[row, step]
+                if likeness[row, step] > threshold or keys[row, step] == key[row]:
+                    new[row] = False
+        now = steps[row]
+        marked[row, now], keys[row, now] = new[row], key[row]
+        scale[row, now] = largest / (np.float32(32767.0) * np.sqrt(squares))
+        for i in range(n):
+            seen[row, now, i] = np.int16(np.rint(unit[i] / scale[row, now]))
+
+
+@compiled
+def _find_drawn(candidates, likeness, tokens, threshold, drawn):
+    for row in range(len(candidates)):
+        for step in range(likeness.shape[1]):
+            if likeness[row, step] > threshold:
+                for k in range(candidates.shape[1]):
+                    drawn[row, k] |= candidates[row, k] == tokens[row, step]
 
 
 def context_keys(ids: Tensor) -> Tensor:

@@ -7,15 +7,13 @@ initial one. (Two-leaf tournament sampling of SynthID-Text, Dathathri et al., Na
 
 from __future__ import annotations
 
-import functools
-import math
-from typing import TypeVar
-
 import numpy as np
 import torch
 from torch import Tensor
 
-Array = TypeVar("Array", Tensor, np.ndarray)
+from watermark.compiled import compiled
+
+CACHE_LINE = 64
 
 
 def round_scores(attention: Tensor, signs: Tensor, codes: Tensor, sharpness: Tensor | float) -> Tensor:
@@ -30,51 +28,75 @@ def round_scores(attention: Tensor, signs: Tensor, codes: Tensor, sharpness: Ten
     return 0.5 * torch.tanh(sharpness * sums).transpose(-2, -1)
 
 
-def packed_scores(attention: np.ndarray, signs: np.ndarray, packed: np.ndarray, sharpness: float) -> np.ndarray:
-    """`round_scores` of codes as they are kept, uint8 (N, K, rounds * slots / 8), while text is written: float32 (N, rounds, K).
-
-    A byte of a code is one of 256 patterns, whose sums are made once for all candidates of a row; a candidate then costs a look-up a byte
-    in place of eight products.
-    """
-    rows, rounds, slots = attention.shape
-    candidates = packed.shape[1]
-    width = math.gcd(slots, 8)  # bits looked up together: a byte, if it lies within one round
-    if width < 8:
-        packed = (packed[..., None] >> np.arange(8 - width, -1, -width, dtype=np.uint8)) & (2**width - 1)
-        packed = packed.reshape(rows, candidates, -1)
-    weights = (attention.reshape(rows, -1) * signs).reshape(rows, -1, width)
-    patterns, parts = _patterns(width), weights.shape[1]
-    first = np.arange(parts, dtype=np.int32) << width
-    # Row by row, in the same memory: the sums of a row are 128 KB, and those of a batch would leave the cache before they are looked up.
-    sums = np.empty((parts, 1 << width), np.float32)
-    places, found = np.empty((candidates, parts), np.int32), np.empty((candidates, parts), np.float32)
-    scores = np.empty((rows, rounds, candidates), np.float32)
-    for row in range(rows):
-        np.matmul(weights[row], patterns, out=sums)
-        np.add(packed[row], first, out=places)
-        sums.ravel().take(places, out=found, mode="clip")  # none is outside, and the other modes copy
-        by_round = found.reshape(candidates, rounds, -1)
-        scores[row] = functools.reduce(np.add, (by_round[..., part] for part in range(by_round.shape[-1]))).T
+def packed_scores(attention: np.ndarray, signs: np.ndarray, table: np.ndarray, ids: np.ndarray, sharpness: float) -> np.ndarray:
+    """`round_scores` while text is written: attention (N, rounds, slots), signs (N, rounds * slots), the packed codes of all tokens uint8
+    (V, rounds * slots / 8) and candidates (N, K) → float32 (N, rounds, K)."""
+    weights = np.ascontiguousarray(attention.reshape(len(attention), -1) * signs, np.float32)
+    scores = np.empty((len(weights), attention.shape[1], ids.shape[1]), np.float32)
+    _sum_signs(weights, table, np.ascontiguousarray(ids), scores)
     scores *= np.float32(sharpness)
     np.tanh(scores, out=scores)
     scores *= np.float32(0.5)
     return scores
 
 
-@functools.cache
-def _patterns(width: int) -> np.ndarray:
-    """Every pattern of so many ±1, as columns (width, 2 ** width), the first bit the highest."""
-    bits = np.arange(2**width) >> np.arange(width - 1, -1, -1)[:, None] & 1
-    return (2 * bits - 1).astype(np.float32)
+@compiled
+def _sum_signs(weights, table, ids, scores):
+    """scores[row, l, k] = Σ over the bits i of round l of ±weights[row, i], as bit i of the code of candidate k is 1 or 0."""
+    rows, n = weights.shape
+    _, rounds, candidates = scores.shape
+    slots, size = n // rounds, n // 8
+    asked = 0
+    for row in range(rows):  # The table is far larger than the caches: all the lines are on their way before the first one is needed.
+        for k in range(candidates):
+            for byte in range(0, size, CACHE_LINE):
+                asked += table[ids[row, k], byte]
+    codes = np.empty((size, candidates), np.uint8)
+    positive = np.empty(candidates, np.float32)
+    for row in range(rows):
+        for k in range(candidates):
+            for byte in range(size):
+                codes[byte, k] = table[ids[row, k], byte]
+        for number in range(rounds):
+            everything = np.float32(0.0)
+            positive[:] = 0.0
+            for i in range(number * slots, (number + 1) * slots):  # candidates side by side: as many at once as the CPU's registers hold
+                weight, bits, shift = weights[row, i], codes[i // 8], np.uint8(7 - i % 8)
+                everything += weight
+                for k in range(candidates):
+                    positive[k] += weight * np.float32((bits[k] >> shift) & np.uint8(1))
+            for k in range(candidates):
+                scores[row, number, k] = np.float32(2.0) * positive[k] - everything
+    return asked
 
 
-def tournament(probs: Array, scores: Array) -> Array:
-    """Reweight `probs` (N, K), which sum to 1 or are all 0, by `scores` (N, rounds, K), round after round → (N, K), with the same sum.
-
-    For torch, which differentiates it, and for numpy, whose operations on few numbers start sooner.
-    """
-    raised = 1.0 + scores
-    for number in range(scores.shape[1]):
-        mean = (probs[:, None, :] @ scores[:, number, :, None])[:, 0]
-        probs = probs * (raised[:, number] - mean)
+def tournament(probs: Tensor, scores: Tensor) -> Tensor:
+    """Reweight `probs` (N, K), which sum to 1, by `scores` (N, rounds, K), round after round → (N, K), of the same sum; differentiable."""
+    for score in scores.unbind(dim=1):
+        mean = (probs * score).sum(dim=-1, keepdim=True)
+        probs = probs * (1.0 + score - mean)
     return probs.clip(min=0.0)  # |g| <= 1/2 keeps every factor at 0 or above; rounding alone can push one a hair below
+
+
+@compiled
+def reweight(probs, scores, kept, out):
+    """`tournament` while text is written, into `out` (N, K): candidates that are `kept` (N, K) keep their probability, and the others share
+    what is left."""
+    rows, candidates = probs.shape
+    p = np.empty(candidates, np.float32)
+    for row in range(rows):
+        share = np.float32(0.0)
+        for k in range(candidates):
+            p[k] = np.float32(0.0) if kept[row, k] else probs[row, k]
+            share += p[k]
+        if share > 0:
+            p /= share
+            for number in range(scores.shape[1]):
+                score = scores[row, number]
+                mean = np.float32(0.0)
+                for k in range(candidates):
+                    mean += p[k] * score[k]
+                for k in range(candidates):
+                    p[k] *= np.float32(1.0) + score[k] - mean
+        for k in range(candidates):
+            out[row, k] = probs[row, k] if kept[row, k] else max(p[k], np.float32(0.0)) * share

@@ -77,6 +77,8 @@ class TokenCodes(nn.Module):
     def __init__(self, table: np.ndarray) -> None:
         super().__init__()
         bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+        self.table = table
+        """The codes as they are kept, uint8 (V, n / 8), the first sign in the highest bit; 1 for +. In main memory, on any device."""
         # Derived from the tokenizer, so not part of a checkpoint's weights.
         self.register_buffer("packed", torch.from_numpy(table), persistent=False)
         self.register_buffer("unpack", torch.from_numpy(bits.astype(np.float32) * 2 - 1), persistent=False)
@@ -84,7 +86,3 @@ class TokenCodes(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Token ids (…) → codes (…, n) of ±1."""
         return F.embedding(self.packed[ids].int(), self.unpack).flatten(-2)
-
-    def bytes_of(self, ids: Tensor) -> np.ndarray:
-        """Token ids (…) → codes as they are kept, uint8 (…, n / 8), the first sign in the highest bit; 1 for +."""
-        return self.packed.numpy()[ids.numpy()] if self.packed.device.type == "cpu" else self.packed[ids].cpu().numpy()
