@@ -16,7 +16,7 @@ from torch import Tensor
 
 from watermark.base_model import FrozenLM
 from watermark.benchmark.methods import Detector, Order
-from watermark.sampling.candidates import BatchSettings, draw, select_candidates
+from watermark.sampling.candidates import BatchSettings, candidates_of, draw
 from watermark.sampling.decode import Row, alike
 from watermark.sampling.requests import SamplingSettings
 
@@ -71,7 +71,7 @@ def write(lm: FrozenLM, orders: Sequence[Order], sampling: SamplingSettings, rew
         for step in range(count):
             logits, _ = model.step(before[:, -1])
             logits[:, list(lm.end_ids)] = -torch.inf
-            ids, probs = select_candidates(logits, settings)
+            ids, probs = candidates_of(*model.likeliest(logits, settings.width), settings)
             if reweighting:
                 probs = reweighting(before, ids, probs)
             uniforms = torch.stack([row.uniforms[step] for row in batch]).to(lm.device)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from watermark.inference.likeliest import likeliest
 from watermark.inference.running import CHUNK, CHUNK_BESIDE
 from watermark.inference.steering import is_steered
 from watermark.inference.torch_cache import RunningCache
@@ -48,6 +49,9 @@ class TorchRunning:
         output = plain() if self._recorded is None or is_steered() else self._recorded.step(tokens, self._cache, plain)
         self._cache.advance([1] * len(tokens))
         return output
+
+    def likeliest(self, logits: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        return likeliest(logits, width)
 
     def _plain(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         mask = self._cache.mask([1] * len(tokens), self.lm.device)

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from watermark.inference.likeliest import likeliest
 from watermark.sampling.requests import SamplingSettings
-
-CHUNK = 128
-"""Logits of which only the largest is compared at first."""
 
 
 @dataclass(frozen=True)
@@ -36,32 +34,25 @@ class BatchSettings:
 
 
 def select_candidates(logits: Tensor, settings: BatchSettings) -> tuple[Tensor, Tensor]:
-    """logits (B, V) → candidate ids (B, K) in rising order and their probabilities (B, K), zero for those cut off.
+    """logits (B, V) → what `candidates_of` makes of the largest of them. Only one top-k touches the whole vocabulary."""
+    return candidates_of(*likeliest(logits, settings.width), settings)
 
-    Only one top-k touches the whole vocabulary. Order by id, not by rank: two candidates a rounding error apart would
-    otherwise change places between batch shapes, and with them the token that a given random number draws.
+
+def candidates_of(values: Tensor, ids: Tensor, settings: BatchSettings) -> tuple[Tensor, Tensor]:
+    """The K = `settings.width` largest logits (B, K), falling, and their ids → candidate ids (B, K) in rising order and their probabilities
+    (B, K), zero for those cut off.
+
+    Order by id, not by rank: two candidates a rounding error apart would otherwise change places between batch shapes, and with them the
+    token that a given random number draws.
     """
-    values, ids = top_candidates(logits, settings.width)
     values = values.float() / settings.temperature
-    rank = torch.arange(settings.width, device=logits.device)
+    rank = torch.arange(settings.width, device=values.device)
     probs = torch.softmax(values.masked_fill(rank >= settings.top_k, -torch.inf), dim=-1)
     before = probs.cumsum(dim=-1) - probs
     probs = probs.masked_fill((before >= settings.top_p) & (rank > 0), 0.0)
     probs = probs / probs.sum(dim=-1, keepdim=True)
     ids, order = ids.sort(dim=-1)
     return ids, probs.gather(-1, order)
-
-
-def top_candidates(logits: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The `width` largest logits of each row and their ids. No value of a chunk whose largest is not among the `width` largest of all
-    chunks' can be among them, so all but that many chunks are only looked at for their largest."""
-    rows, vocabulary = logits.shape
-    if vocabulary % CHUNK or vocabulary < 4 * CHUNK * width:
-        return logits.topk(width, dim=-1)
-    chunks = logits.view(rows, -1, CHUNK)
-    chosen = chunks.amax(dim=-1).topk(width, dim=-1).indices  # (B, width)
-    values, places = chunks.gather(1, chosen.unsqueeze(-1).expand(-1, -1, CHUNK)).flatten(1).topk(width, dim=-1)
-    return values, chosen.gather(1, places // CHUNK) * CHUNK + places % CHUNK
 
 
 def draw(probs: Tensor, uniforms: Tensor) -> Tensor:

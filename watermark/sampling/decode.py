@@ -15,7 +15,7 @@ from watermark.embedding.repeats import ContextMemory
 from watermark.inference.running import Coming
 from watermark.inference.steering import Intervention, steered
 from watermark.residual.embedder import ResidualEmbedder
-from watermark.sampling.candidates import BatchSettings, draw, select_candidates
+from watermark.sampling.candidates import BatchSettings, candidates_of, draw
 from watermark.sampling.requests import SamplingSettings
 
 StepHook = Callable[[int, int], None]
@@ -121,7 +121,7 @@ class RunningBatch:
         early = static.steps < static.at_least
         if len(self._end_ids) and bool(early.any()):
             logits[:, self._end_ids] = logits[:, self._end_ids].masked_fill(early.unsqueeze(1), -torch.inf)
-        ids, probs = select_candidates(logits, static.settings)
+        ids, probs = candidates_of(*self._model.likeliest(logits, static.settings.width), static.settings)
         marked = torch.zeros(len(self.rows), dtype=torch.bool)
         if static.intervention and static.conditioning:  # the logits are marked already
             marked = (static.conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from watermark.inference.likeliest import likeliest
 from watermark.inference.torch_lm import TorchLM
-from watermark.sampling.candidates import top_candidates
 from watermark.training.features import FeatureSpec, Shard
 
 BATCH = 8
@@ -35,7 +35,7 @@ def upper_shard(lm: TorchLM, ids: np.ndarray, prompt: int, spec: FeatureSpec, rn
         states.append(output.hidden_states[layer].to(torch.bfloat16).cpu())
         last = output.last_hidden_state[:, prompt - 1 :]
         pieces = last.to(torch.bfloat16).flatten(0, 1).split(ROWS)
-        tokens = torch.cat([top_candidates(F.linear(piece, head), spec.candidates)[1] for piece in pieces]).view(*last.shape[:2], -1)
+        tokens = torch.cat([likeliest(F.linear(piece, head), spec.candidates)[1] for piece in pieces]).view(*last.shape[:2], -1)
         candidates.append(tokens.int().cpu())
         logits.append(candidate_logits(lm, last.float(), tokens).log_softmax(dim=-1).half().cpu())
     return {

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from watermark.errors import NotConvertible
-from watermark.inference.openvino.files import BODY, EMBEDDING, FORMAT, HEAD, SHAPE, STAND_IN, Attention, Shape
+from watermark.inference.openvino.files import BODY, EMBEDDING, FORMAT, HEAD, OUTPUT, SHAPE, STAND_IN, Attention, Shape
 from watermark.inference.openvino.graph import Model
+from watermark.inference.openvino.head import half_table, rounded_head
 from watermark.inference.torch_lm import TorchLM
 
 ATTENTION = "countersign_paged"
@@ -32,7 +33,7 @@ UNSUPPORTED = ("softcap", "s_aux", "position_bias", "cache_position_bias")
 def convert(lm: TorchLM, folder: Path) -> None:
     """Write the files of `lm` into `folder`. Raises NotConvertible for an architecture that OpenVINO's paged attention cannot run.
 
-    The weights of all linear layers are 8-bit integers, with a scale for each output.
+    The weights of all linear layers are 8-bit integers, with a scale for each output; for the output head see `head`.
     """
     model, attentions = _traced(lm)
     gathers = [n for n in _of_type(model, "Gather") if _constant_shape(n, 0) == (lm.vocab_size, lm.hidden_size)]
@@ -41,6 +42,9 @@ def convert(lm: TorchLM, folder: Path) -> None:
         raise _unsupported(
             lm, f"{len(attentions)} of {lm.layer_count} attentions, {len(gathers)} embeddings and {len(heads)} heads were recognised"
         )
+    np.save(folder / EMBEDDING, lm.token_embeddings.detach().cpu().half().numpy())
+    before_head = heads[0].input_value(0)
+    _write_body(model, gathers[0], before_head, lm, folder)
     shape = Shape(
         format=FORMAT,
         model_type=lm.model_type,
@@ -49,13 +53,10 @@ def convert(lm: TorchLM, folder: Path) -> None:
         vocab_size=lm.vocab_size,
         context_size=lm.context_size,
         end_ids=lm.end_ids,
+        exact_head=_write_head(model, heads[0], lm, folder),
         attentions=attentions,
     )
     (folder / SHAPE).write_text(shape.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    np.save(folder / EMBEDDING, lm.token_embeddings.detach().cpu().half().numpy())
-    before_head = heads[0].input_value(0)
-    _write_body(model, gathers[0], before_head, lm, folder)
-    _write_head(model, heads[0], lm, folder)
 
 
 class _Forward(nn.Module):
@@ -127,13 +128,25 @@ def _stand_in(context: Any, attentions: list[Attention]) -> list[Any]:
     return [ops.slice(together, _ints(0), _ints(int(np.asarray(width).item())), _ints(1), _ints(1)).output(0)]
 
 
-def _write_head(model: Any, head: Any, lm: TorchLM, folder: Path) -> None:
-    """From the last hidden states to the logits, with whatever the architecture does after the product (caps, scales)."""
+def _write_head(model: Any, head: Any, lm: TorchLM, folder: Path) -> str | None:
+    """From the last hidden states to the logits → `Shape.exact_head`. A plain product goes in 4 bits, with its weights beside it; where the
+    architecture does something after it (caps, scales, a bias), all of that is kept, and the weights are in 8 bits."""
+    result = model.outputs[0].get_node().input_value(0)
+    after = result.get_node()  # of a plain product, the choice of the only row of a batch of one
+    if after.get_type_name() == "Gather" and after.input_value(0).get_node().get_friendly_name() == head.get_friendly_name():
+        weight = _constant(head, 1).data.astype(np.float32)
+        weight = weight if head.get_attributes()["transpose_b"] else weight.T
+        ov.save_model(rounded_head(weight), folder / HEAD, compress_to_fp16=False)
+        half = weight.astype(np.float16)
+        if np.array_equal(half, half_table(folder / EMBEDDING)):
+            return EMBEDDING
+        np.save(folder / OUTPUT, half)
+        return OUTPUT
     states = ops.parameter([-1, lm.hidden_size], np.float32, name="states")
-    flat = ops.unsqueeze(states, _ints(0))
-    head.input(0).replace_source_output(flat.output(0))
+    head.input(0).replace_source_output(ops.unsqueeze(states, _ints(0)).output(0))
     _round_weight(head)
-    ov.save_model(Model([model.outputs[0].get_node().input_value(0)], [states], "head"), folder / HEAD, compress_to_fp16=False)
+    ov.save_model(Model([result], [states], "head"), folder / HEAD, compress_to_fp16=False)
+    return None
 
 
 def _write_body(model: Any, gather: Any, before_head: Any, lm: TorchLM, folder: Path) -> None:

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from watermark.errors import BaseModelError
 
-FORMAT = 3
+FORMAT = 4
 """Raise it when the files change."""
-SHAPE, BODY, HEAD, EMBEDDING = "shape.json", "body.xml", "head.xml", "embedding.npy"
+SHAPE, BODY, HEAD, EMBEDDING, OUTPUT = "shape.json", "body.xml", "head.xml", "embedding.npy", "output.npy"
 STAND_IN = "countersign_paged_attention_"
 """Prefix of the nodes that stand where attention belongs; the layer's number follows."""
 
@@ -45,6 +45,8 @@ class Shape(BaseModel):
     vocab_size: int
     context_size: int
     end_ids: tuple[int, ...]
+    exact_head: str | None
+    """The file (EMBEDDING, where the model shares it) with the head's weights in half precision, for a head in 4 bits."""
     attentions: tuple[Attention, ...]
 
 

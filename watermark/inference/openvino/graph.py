@@ -15,6 +15,7 @@ from openvino.op import _PagedAttentionExtension as PagedAttention  # type: igno
 from torch import Tensor, nn
 
 from watermark.inference.openvino.files import BODY, HEAD, STAND_IN, Attention, Shape
+from watermark.inference.openvino.head import GROUP
 
 Model: Any = ov.Model
 """Its type stubs contradict themselves."""
@@ -90,9 +91,9 @@ def _paged(core: ov.Core, stored: Any, results: Sequence[Any], shape: Shape) -> 
     return Model(results, [*used, *tables.values(), *caches], "body")
 
 
-def compile_head(core: ov.Core, folder: Path, threads: int) -> Any:
-    """Hidden states (rows, hidden) → logits (rows, vocabulary)."""
-    return _compile(core, core.read_model(folder / HEAD), ov.Type.f32, threads, WRITING_GROUP)
+def compile_head(core: ov.Core, folder: Path, shape: Shape, threads: int) -> Any:
+    """See `head`."""
+    return _compile(core, core.read_model(folder / HEAD), ov.Type.f32, threads, GROUP if shape.exact_head else WRITING_GROUP)
 
 
 def compile_network(core: ov.Core, network: nn.Module, example: Tensor, threads: int) -> Any:

@@ -17,6 +17,7 @@ from watermark.base_model import FrozenLM
 from watermark.errors import BaseModelError
 from watermark.inference.openvino.files import EMBEDDING, read_shape
 from watermark.inference.openvino.graph import compile_head, compile_network, compile_reading, compile_writing
+from watermark.inference.openvino.head import Head, half_table
 from watermark.inference.openvino.memory import release_files
 from watermark.inference.openvino.running import OpenVinoRunning, Pages, Text
 from watermark.inference.openvino.threads import ONE_BLAS_THREAD
@@ -35,7 +36,7 @@ class OpenVinoLM(FrozenLM):
         self.hidden_size, self.layer_count = self._shape.hidden_size, self._shape.layer_count
         self.vocab_size, self.context_size = self._shape.vocab_size, self._shape.context_size
         self.model_type, self.end_ids = self._shape.model_type, self._shape.end_ids
-        self._table = np.load(folder / EMBEDDING, mmap_mode="r")
+        self._table = half_table(folder / EMBEDDING)
         self._lock = threading.Lock()
         self._compiled: dict[Any, Any] = {}
         self._of_thread = threading.local()
@@ -112,9 +113,10 @@ class OpenVinoLM(FrozenLM):
 
         return self._once(("body", layers, network), make)
 
-    def head(self) -> Any:
-        """The compiled output head."""
-        return self._once("head", lambda core: compile_head(core, self._folder, self._threads))
+    def head(self) -> Head:
+        """The output head, for one caller at a time."""
+        compiled = self._once("head", lambda core: compile_head(core, self._folder, self._shape, self._threads))
+        return Head(compiled, half_table(self._folder / self._shape.exact_head) if self._shape.exact_head else None)
 
     def _once(self, what: Any, make: Callable[[ov.Core], Any]) -> Any:
         with self._lock:

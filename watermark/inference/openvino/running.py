@@ -98,7 +98,7 @@ class OpenVinoRunning:
     def __init__(self, lm: OpenVinoLM, layers: tuple[int, ...], network: nn.Module | None) -> None:
         self._lm, self._outputs = lm, ["final", *(["network"] if network else [])]
         self._pages = Pages(lm.body(layers, network))
-        self._head = lm.head().create_infer_request()
+        self._head = lm.head()
         self._texts: list[Text] = []
         self._companion = Text()
         """Two tokens beside every step. Where all texts have one new token, OpenVINO's attention shares a text's sum out among threads as
@@ -120,9 +120,10 @@ class OpenVinoRunning:
         pieces = [*((text, 1) for text in self._texts), (self._companion, 2)]
         embeddings = self._lm.rows(np.append(tokens.numpy(), [0, 0]))
         final, *made = self._pages.read(pieces, embeddings, self._outputs, keep=np.arange(rows))
-        self._head.infer({"states": final[0]}, share_inputs=True)
-        logits = torch.from_numpy(self._head.get_output_tensor().data)
-        return logits, torch.from_numpy(made[0]) if made else None
+        return self._head(final[0]), torch.from_numpy(made[0]) if made else None
+
+    def likeliest(self, logits: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        return self._head.likeliest(logits, width)
 
 
 class OpenVinoComing:
