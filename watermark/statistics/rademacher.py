@@ -28,6 +28,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from watermark.compiled import compiled
 from watermark.errors import InvalidInput
 
 GRID_UNITS = 2**17
@@ -37,8 +38,8 @@ MAX_ENTRIES = 2**14
 MAX_HEADS = 6
 HEAD_SHARE = 1 / 16
 """An entry is a head when it exceeds this share of the sum of itself and all smaller entries."""
-TOGETHER = 8
-"""Weights added between two looks at the symmetry of their sum."""
+RESCALED = 512
+"""Weights after which counts, which double with each, are made smaller."""
 SMALLEST = 1e-300
 """No p-value is reported below this; it also absorbs what underflow may have lost."""
 
@@ -155,20 +156,16 @@ class _HalvedSum:
     """P(Σ b_i·w_i ≥ j) for fair b_i ∈ {0, 1} and whole weights."""
 
     def __init__(self, ascending: NDArray[np.int64]) -> None:
-        self._first = _distribution(ascending[::2])
-        second = np.cumsum(_distribution(ascending[1::2])[::-1])[::-1]  # its tail …
-        room = self._first.size - 1
-        # … from `room` to the left of its lattice to `room` to the right.
-        self._second = np.concatenate([np.ones(room), np.minimum(second, 1.0), np.zeros(room)])
-        self.size = self._first.size + second.size - 1
+        self._first, self._second = np.empty(int(ascending[::2].sum()) + 1), np.empty(int(ascending[1::2].sum()) + 1)
+        _build_halves(ascending, self._first, self._second)
+        self.size = self._first.size + self._second.size - 1
         self.error = 2.0**-52 * (ascending.size + self.size + 8)
         """Bound on the relative error of `tail`, underflow aside."""
 
     def tail(self, points: NDArray[np.int64]) -> Floats:
         """At each of `points`: 1 to the left of the lattice 0 … size - 1, 0 to its right."""
-        width = self._first.size
-        # P(A + B ≥ j) = Σ_a P(A = a)·P(B ≥ j - a), and A is symmetric: a may be counted from its other end.
-        sums = [float(self._first @ self._second[j : j + width]) for j in np.clip(points, 0, self.size - 1).tolist()]
+        sums = np.empty(len(points))
+        _sum_tails(self._first, self._second, np.clip(points, 0, self.size - 1), sums)
         return np.where(points <= 0, 1.0, np.where(points >= self.size, 0.0, np.minimum(sums, 1.0)))
 
 
@@ -204,27 +201,60 @@ def _signed_sums(magnitudes: Floats) -> Floats:
     return sums
 
 
-def _distribution(ascending: NDArray[np.int64]) -> Floats:
-    """P(Σ b_i·w_i = j) for j = 0 … Σw. It is symmetric, so that only the lower half is built."""
-    counts = np.zeros(int(ascending.sum()) // 2 + 2)
-    longer = np.zeros_like(counts)
+@compiled
+def _build_halves(ascending, first, second):
+    """Into `first` the distribution of every other weight's sum, and into `second` the tail of the others'."""
+    room = (max(len(first), len(second)) + 3) // 2
+    counts, longer = np.empty(room), np.empty(room)
+    _distribute(ascending[::2], counts, longer, first)
+    _distribute(ascending[1::2], counts, longer, second)
+    total = 0.0
+    for j in range(len(second) - 1, -1, -1):
+        total += second[j]
+        second[j] = min(total, 1.0)
+
+
+@compiled
+def _distribute(weights, counts, longer, found):
+    """P(Σ b_i·w_i = j) for j = 0 … Σw, into `found`. It is symmetric, so that only the lower half is built, which grows late if small
+    weights come first; `counts` and `longer` are room for it."""
     counts[0] = 1.0
     exponent, size, held = 0, 1, 1
-    for first in range(0, ascending.size, TOGETHER):
-        # What these weights need of the upper half comes from the lower one. Small weights come first, so the array grows late.
-        weights = ascending[first : first + TOGETHER].tolist()
-        wanted = (size + sum(weights) + 1) // 2
-        mirrored = min(wanted, size)
-        counts[held:mirrored] = counts[size - mirrored : size - held][::-1]
-        counts[mirrored:wanted] = 0.0
-        for weight in weights:
-            kept = min(weight, wanted)
-            longer[:kept] = counts[:kept]
-            np.add(counts[kept:wanted], counts[: wanted - kept], out=longer[kept:wanted])
-            counts, longer = longer, counts
-        size, held = size + sum(weights), wanted
-        if exponent + 512 <= first + TOGETHER:
-            counts[:wanted] *= 2.0**-512  # unscaled counts (powers of two are exact) save a pass
-            exponent += 512
-    lower = np.ldexp(counts[: (size + 1) // 2], exponent - ascending.size)
-    return np.concatenate([lower, lower[: size // 2][::-1]])
+    for number in range(len(weights)):
+        weight = weights[number]
+        wanted = (size + weight + 1) // 2
+        mirrored = min(wanted, size)  # what this weight needs of the upper half comes from the lower one
+        for j in range(held, mirrored):
+            counts[j] = counts[size - 1 - j]
+        counts[max(mirrored, held) : wanted] = 0.0
+        kept = min(weight, wanted)
+        longer[:kept] = counts[:kept]
+        here, below, total = counts[kept:wanted], counts[: wanted - kept], longer[kept:wanted]
+        for j in range(len(total)):
+            total[j] = here[j] + below[j]
+        counts, longer = longer, counts
+        size, held = size + weight, wanted
+        if number + 1 - exponent >= RESCALED:
+            counts[:held] *= 0.5**RESCALED  # unscaled counts (powers of two are exact) save a pass
+            exponent += RESCALED
+    scale = 0.5 ** (len(weights) - exponent)
+    for j in range((size + 1) // 2):
+        found[j] = found[size - 1 - j] = counts[j] * scale
+
+
+@compiled
+def _sum_tails(first, second, points, sums):
+    """P(A + B ≥ j) = Σ_b P(A = j - b)·[P(B ≥ b), or 1 for b ≤ 0] at each of `points`. A is symmetric, so that P(A = j - b) is counted
+    from its other end, and both run forward."""
+    width, height = len(first), len(second)
+    for place in range(len(points)):
+        j = points[place]
+        total = 0.0
+        for a in range(j, width):
+            total += first[a]
+        low, high = max(1, j - width + 1), min(height, j + 1)
+        if low < high:
+            chances, tails = first[width - 1 - j + low : width - 1 - j + high], second[low:high]
+            for i in range(len(tails)):
+                total += chances[i] * tails[i]
+        sums[place] = total
