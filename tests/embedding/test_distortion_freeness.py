@@ -13,7 +13,7 @@ import torch
 from tests.fakes import fake_config, fake_lm
 from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
-from watermark.embedding.reweighting import packed_scores, round_scores, tournament
+from watermark.embedding.reweighting import packed_scores, reweight, round_scores, tournament
 from watermark.embedding.token_codes import TokenCodes
 from watermark.pair import build_pair
 from watermark.sampling.candidates import BatchSettings, select_candidates
@@ -127,3 +127,20 @@ def test_one_round_with_extreme_scores_keeps_a_distribution():
     mean = 0.5 * (0.7 + 0.1) - 0.5 * 0.2
     assert torch.allclose(result, probs * (1 + scores[0] - mean))
     assert result[0, 3] == 0.0, "a candidate that was cut off stays cut off"
+
+
+def test_what_writes_text_reweights_as_what_is_trained():
+    """And leaves alone what is kept, to the bit, whatever the others share."""
+    generator = torch.Generator().manual_seed(2)
+    probs = torch.softmax(3 * torch.randn(9, 40, generator=generator), dim=-1)
+    probs[:, 30:] = 0.0
+    probs /= probs.sum(dim=1, keepdim=True)
+    scores = 0.5 * torch.tanh(torch.randn(9, 16, 40, generator=generator))
+    kept = torch.rand(9, 40, generator=generator) < torch.linspace(0.0, 1.1, 9)[:, None]  # none in the first row, all in the last
+    found = np.empty((9, 40), np.float32)
+    reweight(probs.numpy(), scores.numpy(), kept.numpy(), found)
+    share = probs.masked_fill(kept, 0.0).sum(dim=1, keepdim=True)
+    others = tournament(probs.masked_fill(kept, 0.0) / share.clamp(min=1e-30), scores) * share
+    assert np.allclose(found, torch.where(kept, probs, others).numpy(), atol=1e-6)
+    assert np.array_equal(found[kept.numpy()], probs.numpy()[kept.numpy()])
+    assert np.allclose(found.sum(axis=1), 1.0, atol=1e-5) and kept[8].all() and not kept[0].any()

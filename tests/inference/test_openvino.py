@@ -18,7 +18,8 @@ from watermark.errors import BaseModelError, NotConvertible
 from watermark.inference import running
 from watermark.inference.openvino import running as paged
 from watermark.inference.openvino.convert import convert
-from watermark.inference.openvino.files import SHAPE
+from watermark.inference.openvino.files import SHAPE, read_shape
+from watermark.inference.openvino.head import GROUP
 from watermark.inference.openvino.lm import OpenVinoLM
 from watermark.inference.openvino.threads import OneBlasThread
 from watermark.inference.running import RunningModel
@@ -54,6 +55,28 @@ def test_states_and_logits_are_the_models(converted, family):
     assert last is not None
     assert float(torch.cosine_similarity(last, wanted[at], dim=-1).min()) > 0.999
     assert torch.allclose(fast.embed(torch.tensor([[3, 9]])), lm.embed(torch.tensor([[3, 9]])), atol=1e-3)
+
+
+@torch.inference_mode()
+def test_a_plain_head_of_a_wide_enough_model_is_rounded(tmp_path: Path, monkeypatch):
+    """And its likely tokens are those of the model. A head with a bias, or a narrow one, stays in 8 bits."""
+    monkeypatch.setitem(FAMILIES, "llama", {**FAMILIES["llama"], "hidden_size": 2 * GROUP})
+    lm = tiny("llama")
+    convert(lm, tmp_path)
+    assert read_shape(tmp_path).rounded_head
+    model = started(OpenVinoLM(tmp_path, lm.tokenizer, "llama").running(LAYERS), [[0, *range(5, 60)]])
+    logits, _ = model.step(torch.tensor([59]))
+    wanted = lm.model(input_ids=torch.tensor([[0, *range(5, 60)]])).logits[0, -1]
+    assert float((torch.log_softmax(logits[0], -1) - torch.log_softmax(wanted, -1)).abs().max()) < 0.05
+    values, ids = model.likeliest(logits, 10)
+    assert torch.allclose(wanted[ids[0]], wanted.topk(10).values, atol=0.02)
+    assert torch.equal(values[0], logits[0, ids[0]])
+
+
+@pytest.mark.parametrize("family", ["phi", "qwen2"])
+def test_other_heads_are_not(converted, family):
+    _, fast = converted(family)
+    assert not fast._shape.rounded_head
 
 
 @pytest.mark.parametrize("family", sorted(REFUSED))

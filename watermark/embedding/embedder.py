@@ -43,7 +43,7 @@ class Embedder(nn.Module):
         """
         eligible = (conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
         signs, gain = conditioning.signs.cpu().numpy(), float(self.log_gain.exp())
-        ids, plain = candidates.cpu().numpy(), probs.cpu().numpy()
+        ids, plain = candidates.cpu().numpy(), np.ascontiguousarray(probs.cpu().numpy())
         scores = packed_scores(attention.float().cpu().numpy(), signs, self.codes.table, ids, gain)
         scores *= conditioning.strength.cpu().numpy()[:, None, None]
         marked = memory.check_and_add(attention, eligible, self.repeat_threshold)

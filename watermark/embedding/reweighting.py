@@ -11,9 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from watermark.compiled import compiled
-
-CACHE_LINE = 64
+from watermark.compiled import CACHE_LINE, compiled
 
 
 def round_scores(attention: Tensor, signs: Tensor, codes: Tensor, sharpness: Tensor | float) -> Tensor:

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from watermark.errors import NotConvertible
-from watermark.inference.openvino.files import BODY, EMBEDDING, FORMAT, HEAD, OUTPUT, SHAPE, STAND_IN, Attention, Shape
+from watermark.inference.openvino.files import BODY, EMBEDDING, FORMAT, HEAD, SHAPE, STAND_IN, Attention, Shape
 from watermark.inference.openvino.graph import Model
-from watermark.inference.openvino.head import half_table, rounded_head
+from watermark.inference.openvino.head import GROUP, write_rounded
 from watermark.inference.torch_lm import TorchLM
 
 ATTENTION = "countersign_paged"
@@ -53,7 +53,7 @@ def convert(lm: TorchLM, folder: Path) -> None:
         vocab_size=lm.vocab_size,
         context_size=lm.context_size,
         end_ids=lm.end_ids,
-        exact_head=_write_head(model, heads[0], lm, folder),
+        rounded_head=_write_head(model, heads[0], lm, folder),
         attentions=attentions,
     )
     (folder / SHAPE).write_text(shape.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -128,25 +128,22 @@ def _stand_in(context: Any, attentions: list[Attention]) -> list[Any]:
     return [ops.slice(together, _ints(0), _ints(int(np.asarray(width).item())), _ints(1), _ints(1)).output(0)]
 
 
-def _write_head(model: Any, head: Any, lm: TorchLM, folder: Path) -> str | None:
-    """From the last hidden states to the logits → `Shape.exact_head`. A plain product goes in 4 bits, with its weights beside it; where the
-    architecture does something after it (caps, scales, a bias), all of that is kept, and the weights are in 8 bits."""
+def _write_head(model: Any, head: Any, lm: TorchLM, folder: Path) -> bool:
+    """From the last hidden states to the logits → `Shape.rounded_head`. Where the architecture does something after the product (caps,
+    scales, a bias), all of that is kept, and the weights are in 8 bits."""
     result = model.outputs[0].get_node().input_value(0)
-    after = result.get_node()  # of a plain product, the choice of the only row of a batch of one
-    if after.get_type_name() == "Gather" and after.input_value(0).get_node().get_friendly_name() == head.get_friendly_name():
+    after = result.get_node()
+    # After a plain product comes the choice of the only row of a batch of one, and nothing else.
+    plain = after.get_type_name() == "Gather" and after.input_value(0).get_node().get_friendly_name() == head.get_friendly_name()
+    if plain and lm.hidden_size % GROUP == 0:
         weight = _constant(head, 1).data.astype(np.float32)
-        weight = weight if head.get_attributes()["transpose_b"] else weight.T
-        ov.save_model(rounded_head(weight), folder / HEAD, compress_to_fp16=False)
-        half = weight.astype(np.float16)
-        if np.array_equal(half, half_table(folder / EMBEDDING)):
-            return EMBEDDING
-        np.save(folder / OUTPUT, half)
-        return OUTPUT
+        write_rounded(weight if head.get_attributes()["transpose_b"] else weight.T, folder)
+        return True
     states = ops.parameter([-1, lm.hidden_size], np.float32, name="states")
     head.input(0).replace_source_output(ops.unsqueeze(states, _ints(0)).output(0))
     _round_weight(head)
     ov.save_model(Model([result], [states], "head"), folder / HEAD, compress_to_fp16=False)
-    return None
+    return False
 
 
 def _write_body(model: Any, gather: Any, before_head: Any, lm: TorchLM, folder: Path) -> None:

@@ -10,7 +10,8 @@ from watermark.errors import BaseModelError
 
 FORMAT = 4
 """Raise it when the files change."""
-SHAPE, BODY, HEAD, EMBEDDING, OUTPUT = "shape.json", "body.xml", "head.xml", "embedding.npy", "output.npy"
+SHAPE, BODY, EMBEDDING = "shape.json", "body.xml", "embedding.npy"
+HEAD, ROWS, SCALES = "head.xml", "head_rows.npy", "head_scales.npy"
 STAND_IN = "countersign_paged_attention_"
 """Prefix of the nodes that stand where attention belongs; the layer's number follows."""
 
@@ -45,8 +46,8 @@ class Shape(BaseModel):
     vocab_size: int
     context_size: int
     end_ids: tuple[int, ...]
-    exact_head: str | None
-    """The file (EMBEDDING, where the model shares it) with the head's weights in half precision, for a head in 4 bits."""
+    rounded_head: bool
+    """Whether the head is in 4 bits, with its weights in 8 bits beside it."""
     attentions: tuple[Attention, ...]
 
 

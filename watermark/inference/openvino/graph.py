@@ -91,9 +91,9 @@ def _paged(core: ov.Core, stored: Any, results: Sequence[Any], shape: Shape) -> 
     return Model(results, [*used, *tables.values(), *caches], "body")
 
 
-def compile_head(core: ov.Core, folder: Path, shape: Shape, threads: int) -> Any:
+def compile_head(core: ov.Core, folder: Path, *, rounded: bool, threads: int) -> Any:
     """See `head`."""
-    return _compile(core, core.read_model(folder / HEAD), ov.Type.f32, threads, GROUP if shape.exact_head else WRITING_GROUP)
+    return _compile(core, core.read_model(folder / HEAD), ov.Type.f32, threads, GROUP if rounded else WRITING_GROUP)
 
 
 def compile_network(core: ov.Core, network: nn.Module, example: Tensor, threads: int) -> Any:

@@ -17,9 +17,10 @@ from watermark.base_model import FrozenLM
 from watermark.errors import BaseModelError
 from watermark.inference.openvino.files import EMBEDDING, read_shape
 from watermark.inference.openvino.graph import compile_head, compile_network, compile_reading, compile_writing
-from watermark.inference.openvino.head import Head, half_table
+from watermark.inference.openvino.head import Head
 from watermark.inference.openvino.memory import release_files
 from watermark.inference.openvino.running import OpenVinoRunning, Pages, Text
+from watermark.inference.openvino.table_file import TableFile
 from watermark.inference.openvino.threads import ONE_BLAS_THREAD
 
 
@@ -36,7 +37,7 @@ class OpenVinoLM(FrozenLM):
         self.hidden_size, self.layer_count = self._shape.hidden_size, self._shape.layer_count
         self.vocab_size, self.context_size = self._shape.vocab_size, self._shape.context_size
         self.model_type, self.end_ids = self._shape.model_type, self._shape.end_ids
-        self._table = half_table(folder / EMBEDDING)
+        self._table = TableFile(folder / EMBEDDING)
         self._lock = threading.Lock()
         self._compiled: dict[Any, Any] = {}
         self._of_thread = threading.local()
@@ -71,10 +72,10 @@ class OpenVinoLM(FrozenLM):
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Embeddings float32 (n, hidden) of token ids (n,), from the file."""
-        return self._table[ids].astype(np.float32)
+        return self._table[ids]
 
     def embed(self, ids: Tensor) -> Tensor:
-        return torch.from_numpy(self.rows(ids.numpy()))
+        return torch.from_numpy(self.rows(ids.numpy().ravel())).view(*ids.shape, -1)
 
     def read_states(self, sequences: Sequence[Sequence[int]], layers: tuple[int, ...]) -> Tensor:
         outputs = [f"state_{layer}" for layer in layers]
@@ -115,8 +116,9 @@ class OpenVinoLM(FrozenLM):
 
     def head(self) -> Head:
         """The output head, for one caller at a time."""
-        compiled = self._once("head", lambda core: compile_head(core, self._folder, self._shape, self._threads))
-        return Head(compiled, half_table(self._folder / self._shape.exact_head) if self._shape.exact_head else None)
+        rounded = self._shape.rounded_head
+        compiled = self._once("head", lambda core: compile_head(core, self._folder, rounded=rounded, threads=self._threads))
+        return Head(compiled, self._folder, rounded=rounded)
 
     def _once(self, what: Any, make: Callable[[ov.Core], Any]) -> Any:
         with self._lock:
