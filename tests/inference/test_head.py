@@ -37,9 +37,8 @@ def test_the_likeliest_tokens_have_the_logits_of_the_weight(tmp_path: Path, voca
     values, ids = head.likeliest(logits, WIDTH)
     expected = wanted.topk(WIDTH)
     assert torch.allclose(values, expected.values, atol=CLOSE)
-    assert torch.allclose(wanted.gather(1, ids).sort(descending=True).values, expected.values, atol=CLOSE), (
-        "another token only where two are all but equal"
-    )
+    found = wanted.gather(1, ids).sort(descending=True).values
+    assert torch.allclose(found, expected.values, atol=CLOSE), "another token only where two are all but equal"
     errors = logits - wanted
     assert ((errors.abs() < CLOSE).sum(dim=1) >= min(REPEATED, vocabulary)).all()
     assert float(errors.std()) < 0.1 * float(wanted.std())

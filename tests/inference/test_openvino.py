@@ -13,6 +13,7 @@ from torch import nn
 
 from tests.fakes import fake_config
 from tests.test_base_model import FAMILIES, tiny
+from watermark.base_model import FrozenLM
 from watermark.codebook.keys import IssuerKey
 from watermark.errors import BaseModelError, NotConvertible
 from watermark.inference import running
@@ -64,7 +65,8 @@ def test_a_plain_head_of_a_wide_enough_model_is_rounded(tmp_path: Path, monkeypa
     lm = tiny("llama")
     convert(lm, tmp_path)
     assert read_shape(tmp_path).rounded_head
-    model = started(OpenVinoLM(tmp_path, lm.tokenizer, "llama").running(LAYERS), [[0, *range(5, 60)]])
+    fast: FrozenLM = OpenVinoLM(tmp_path, lm.tokenizer, "llama")
+    model = started(fast.running(LAYERS), [[0, *range(5, 60)]])
     logits, _ = model.step(torch.tensor([59]))
     wanted = lm.model(input_ids=torch.tensor([[0, *range(5, 60)]])).logits[0, -1]
     assert float((torch.log_softmax(logits[0], -1) - torch.log_softmax(wanted, -1)).abs().max()) < 0.05

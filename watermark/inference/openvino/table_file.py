@@ -28,5 +28,5 @@ class TableFile:
         found = np.empty((len(ids), self._table.shape[1]), np.float16)
         begin, size = self._table.offset, self._table.strides[0]
         for row, number in zip(found, ids.tolist(), strict=True):
-            os.preadv(self._file.fileno(), [row], begin + number * size)  # forks share the file, but not this position
+            os.preadv(self._file.fileno(), [row.data], begin + number * size)  # forks share the file, but not this position
         return single(found)
