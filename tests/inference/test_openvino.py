@@ -58,6 +58,10 @@ def test_states_and_logits_are_the_models(converted, family):
     assert torch.allclose(fast.embed(torch.tensor([[3, 9]])), lm.embed(torch.tensor([[3, 9]])), atol=1e-3)
 
 
+def opened(folder: Path, lm: FrozenLM) -> FrozenLM:
+    return OpenVinoLM(folder, lm.tokenizer, lm.name)
+
+
 @torch.inference_mode()
 def test_a_plain_head_of_a_wide_enough_model_is_rounded(tmp_path: Path, monkeypatch):
     """And its likely tokens are those of the model. A head with a bias, or a narrow one, stays in 8 bits."""
@@ -65,8 +69,7 @@ def test_a_plain_head_of_a_wide_enough_model_is_rounded(tmp_path: Path, monkeypa
     lm = tiny("llama")
     convert(lm, tmp_path)
     assert read_shape(tmp_path).rounded_head
-    fast: FrozenLM = OpenVinoLM(tmp_path, lm.tokenizer, "llama")
-    model = started(fast.running(LAYERS), [[0, *range(5, 60)]])
+    model = started(opened(tmp_path, lm).running(LAYERS), [[0, *range(5, 60)]])
     logits, _ = model.step(torch.tensor([59]))
     wanted = lm.model(input_ids=torch.tensor([[0, *range(5, 60)]])).logits[0, -1]
     assert float((torch.log_softmax(logits[0], -1) - torch.log_softmax(wanted, -1)).abs().max()) < 0.05
