@@ -70,6 +70,23 @@ def test_more_than_are_repeated_are_looked_for_among_all(tmp_path: Path):
     assert torch.equal(values, logits.topk(500).values) and torch.equal(logits.gather(1, ids), values)
 
 
+def test_the_largest_come_before_many_that_are_alike(tmp_path: Path):
+    """Vocabularies have hundreds of unused tokens with one and the same row."""
+    weight = np.zeros((2000, GROUP), np.float32)
+    weight[:, 0] = 1.0
+    weight[[700, 1500], 0] = 3.0, 2.0
+    write_rounded(weight, tmp_path)
+    head = Head(compile_head(openvino.Core(), tmp_path, rounded=True, threads=1), tmp_path, rounded=True)
+    assert head.likeliest(head(np.eye(1, GROUP, dtype=np.float32)), 3)[1][0, :2].tolist() == [700, 1500]
+
+
+def test_states_that_are_no_numbers_end_in_no_crash(tmp_path: Path):
+    head, _, states = made(tmp_path, 3000)
+    states[2] = np.nan
+    values, ids = head.likeliest(head(states), WIDTH)
+    assert torch.isfinite(values[[0, 1, 3, 4, 5]]).all() and ids.min() >= 0 and ids.max() < 3000
+
+
 def test_a_weight_of_nothing(tmp_path: Path):
     """Rows of tokens that do not exist are zero in many vocabularies."""
     weight = np.zeros((300, GROUP), np.float32)

@@ -137,10 +137,17 @@ def _repeat(largest, least, turned, weights, scales, logits, ids):
                     if line[i] >= least[row]:
                         found[number], values[number] = i, line[i]
                         number += 1
+        if number < count:  # logits that are no numbers
+            ids[row] = np.arange(count)
+            continue
         last = np.partition(values[:number], number - count)[number - count]
         taken = 0
         for place in range(number):
-            if values[place] >= last and taken < count:
+            if values[place] > last:
+                ids[row, taken] = found[place]
+                taken += 1
+        for place in range(number):  # rows of unused tokens may be alike
+            if values[place] == last and taken < count:
                 ids[row, taken] = found[place]
                 taken += 1
         for place in range(count):  # all lines are on their way before the first one is needed

@@ -22,11 +22,13 @@ class TableFile:
         self._file = path.open("rb", buffering=0)
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        """ids (n,) → float32 (n, width)."""
+        """ids (n,) → float32 (n, width). Raises IndexError."""
         if not hasattr(os, "preadv"):
             return single(self._table[ids])
         found = np.empty((len(ids), self._table.shape[1]), np.float16)
         begin, size = self._table.offset, self._table.strides[0]
         for row, number in zip(found, ids.tolist(), strict=True):
+            if not 0 <= number < len(self._table):
+                raise IndexError(f"row {number} of a table with {len(self._table)}")
             os.preadv(self._file.fileno(), [row.data], begin + number * size)  # forks share the file, but not this position
         return single(found)
