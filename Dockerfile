@@ -30,7 +30,7 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin countersign \
     && install -d -o countersign -g countersign -m 0755 /cache
 COPY --from=build /opt/countersign /opt/countersign
 # The root file system may be read-only: what is written goes to /data (SQLite and the master key, where neither is given by the
-# environment), /cache (the converted model) and /tmp. The container listens on all its addresses, and so asks for API keys: give it
+# environment), /cache (the converted model, compiled loops) and /tmp. The container listens on all its addresses, and so asks for API keys: give it
 # COUNTERSIGN_ADMIN_KEY. Who reaches it is decided by the ports that you publish.
 ENV PATH=/opt/countersign/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -5,7 +5,8 @@
 Starts `countersign serve` with the default model, converted before, in an empty data folder, so that each start also makes a
 database and a checked issuer. Seconds are from spawning the command to the first 200 of /readyz, which is asked five times a second;
 the first start, which may find the disk's cache cold, stands apart. Memory is the proportional set size, in which what processes share
-counts once, before and after requests of both kinds. Prints a table; the JSON goes to FILE, or after the table.
+counts once, before and after requests of both kinds, and when the service has rested for a moment. Prints a table; the JSON goes to
+FILE, or after the table.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ NEW_TOKENS = 60
 TEXT = "The harbour was quiet that morning, and nobody had yet come to ask whose boat it was. " * 12
 SECONDS_ASKED = 10.0
 MIB_ASKED = 1536
+REST_SECONDS = 4
 
 
 def roles(service: Service) -> dict[int, str]:
@@ -60,7 +62,9 @@ def start(requests: int) -> dict[str, Any]:
         seconds = time.monotonic() - began
         idle = memory(service)
         work(service, requests)
-        return {"ready_seconds": round(seconds, 2), "idle_mib": idle, "worked_mib": memory(service)}
+        worked = memory(service)
+        time.sleep(REST_SECONDS)
+        return {"ready_seconds": round(seconds, 2), "idle_mib": idle, "worked_mib": worked, "rested_mib": memory(service)}
 
 
 def summary(starts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -75,6 +79,7 @@ def summary(starts: list[dict[str, Any]]) -> dict[str, Any]:
         "ready_seconds": statistics.median(each["ready_seconds"] for each in later),
         "idle_mib": sizes("idle_mib"),
         "worked_mib": sizes("worked_mib"),
+        "rested_mib": sizes("rested_mib"),
         "asked": {"ready_seconds": SECONDS_ASKED, "worked_mib": MIB_ASKED},
         "starts": starts,
     }
@@ -84,10 +89,11 @@ def show(found: dict[str, Any]) -> None:
     table = Table(
         title=f"Ready after {found['ready_seconds']} s (first start {found['first_ready_seconds']} s)\nasked: {SECONDS_ASKED:g} s"
     )
-    for heading in ("process", "MiB when ready", "MiB after requests"):
+    for heading in ("process", "MiB when ready", "MiB after requests", f"MiB {REST_SECONDS} s later"):
         table.add_column(heading, justify="left" if heading == "process" else "right")
     for role, size in found["worked_mib"].items():
-        table.add_row(role, f"{found['idle_mib'][role]:.0f}", f"{size:.0f}" + (f" (asked: {MIB_ASKED})" if role == "total" else ""))
+        asked = f" (asked: {MIB_ASKED})" if role == "total" else ""
+        table.add_row(role, f"{found['idle_mib'][role]:.0f}", f"{size:.0f}{asked}", f"{found['rested_mib'][role]:.0f}")
     Console().print(table)
 
 

@@ -57,9 +57,9 @@ def load_base_model(
 ) -> FrozenLM:
     """The frozen model called `name`. What has to be converted first is, once, which `progress` shows on stderr.
 
-    `backend`: "openvino" computes fast on CPUs (linear layers in 8 bits, the rest in bfloat16 if the CPU has it); "torch" is the model
-    as transformers runs it, float32 on the CPU and bfloat16 on a GPU; "auto" takes openvino on the CPU, for models that it can run, and
-    torch elsewhere.
+    `backend`: "openvino" computes fast on CPUs (linear layers in 8 bits, a first look at the vocabulary in 4, the rest in bfloat16 if the
+    CPU has it); "torch" is the model as transformers runs it, float32 on the CPU and bfloat16 on a GPU; "auto" takes openvino on the CPU,
+    for models that it can run, and torch elsewhere.
     A `checkpoint` (its folder) that acts inside the model needs torch.
     Raises BaseModelError, which says what is missing.
     """

@@ -111,7 +111,7 @@ class FrozenLM(TokenizedModel):
 
     @abstractmethod
     def release(self) -> None:
-        """Give back memory that only the first use needed."""
+        """Give back memory that comes back by itself when it is needed: while there is nothing to do, and after the first use."""
 
     @abstractmethod
     def embed(self, ids: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def key_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Converted models and the like: safe to delete, made again when needed. `COUNTERSIGN_CACHE` moves it."""
+    """Converted models, compiled loops and the like: safe to delete, made again when needed. `COUNTERSIGN_CACHE` moves it."""
     return _folder("COUNTERSIGN_CACHE", platformdirs.user_cache_dir("countersign", appauthor=False))
 
 

@@ -31,6 +31,8 @@ class Inbox:
 
     def __init__(self, connection: socket.socket) -> None:
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.quiet = False
+        """Whether the latest `waiting` waited in vain: there is nothing to do."""
         threading.Thread(target=self._hear, args=(connection,), daemon=True).start()
 
     def _hear(self, connection: socket.socket) -> None:
@@ -42,12 +44,13 @@ class Inbox:
 
     def waiting(self, wait: bool) -> list[Any]:
         """All that came since the last call; with `wait`, something or nothing after IDLE_SECONDS."""
-        found = []
+        found: list[Any] = []
         with contextlib.suppress(queue.Empty):
             if wait:
                 found.append(self._messages.get(timeout=IDLE_SECONDS))
             while True:
                 found.append(self._messages.get_nowait())
+        self.quiet = wait and not found
         return found
 
 
@@ -65,15 +68,20 @@ def run_worker(connection: socket.socket, model: WatermarkedModel, worker: Worke
         except OSError:
             os._exit(0)
 
-    loop = _loop(model, worker, Inbox(connection), tell)
+    inbox = Inbox(connection)
+    loop = _loop(model, worker, inbox, tell)
     loop.warm_up()
     model.lm.release()
     if worker.role == "generation":  # after the warm-up: the service waits for that
         os.nice(GENERATION_NICE)
     tell(Ready())
+    released = True
     while True:
         tell(Alive())
         loop.turn()
+        if inbox.quiet and not released:
+            model.lm.release()  # a quarter of a gigabyte, after a while of work
+        released = inbox.quiet
 
 
 def _loop(model: WatermarkedModel, worker: Worker, inbox: Inbox, tell: Tell) -> Encoding | Generating | Verifying:

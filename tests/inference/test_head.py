@@ -9,8 +9,11 @@ import openvino
 import pytest
 import torch
 
+from watermark.errors import BaseModelError
+from watermark.inference.openvino.files import ROWS
 from watermark.inference.openvino.graph import compile_head
-from watermark.inference.openvino.head import CHUNK, GROUP, REPEATED, Head, write_rounded
+from watermark.inference.openvino.head import CHUNK, GROUP, REPEATED, Head
+from watermark.inference.openvino.rounding import write_rounded
 
 HIDDEN = 2 * GROUP
 WIDTH = 20
@@ -28,7 +31,9 @@ def made(folder: Path, vocabulary: int) -> tuple[Head, np.ndarray, np.ndarray]:
     return Head(compile_head(openvino.Core(), folder, rounded=True, threads=2), folder, rounded=True), weight, states
 
 
-@pytest.mark.parametrize("vocabulary", [50, REPEATED, 1000, 20 * CHUNK * 3, REPEATED * CHUNK + 5], ids="vocabulary {}".format)
+@pytest.mark.parametrize(
+    "vocabulary", [50, REPEATED, 1000, 60 * CHUNK, REPEATED * CHUNK + 5, 3 * REPEATED * CHUNK], ids="vocabulary {}".format
+)
 def test_the_likeliest_tokens_have_the_logits_of_the_weight(tmp_path: Path, vocabulary: int):
     """Also where the vocabulary is smaller than what is repeated, or no multiple of a chunk."""
     head, weight, states = made(tmp_path, vocabulary)
@@ -63,11 +68,27 @@ def test_what_the_caller_writes_into_logits_counts(tmp_path: Path):
     assert not (ids == best).any() and torch.isfinite(values).all()
 
 
-def test_more_than_are_repeated_are_looked_for_among_all(tmp_path: Path):
-    head, _, states = made(tmp_path, 3000)
+@pytest.mark.parametrize("vocabulary", [3000, 2 * REPEATED * CHUNK])
+def test_more_are_repeated_where_more_are_drawn_from(tmp_path: Path, vocabulary: int):
+    """What is excluded stays so, and a row finds the same tokens as beside one that wants fewer."""
+    head, weight, states = made(tmp_path, vocabulary)
+    few = head.likeliest(head(states), WIDTH)[1]
     logits = head(states)
+    best = logits.argmax(dim=1, keepdim=True)
+    logits.scatter_(1, best, -torch.inf)
     values, ids = head.likeliest(logits, 500)
-    assert torch.equal(values, logits.topk(500).values) and torch.equal(logits.gather(1, ids), values)
+    assert not (ids == best).any() and torch.equal(ids[:, : WIDTH - 1], few[:, 1:])
+    wanted = torch.from_numpy(states @ weight.T).scatter_(1, best, -torch.inf).topk(500).values
+    assert torch.allclose(values, wanted, atol=CLOSE)
+    assert torch.equal(head.likeliest(logits, vocabulary)[0], logits.sort(dim=1, descending=True).values)
+    assert torch.equal(logits.isinf().sum(dim=1), torch.ones(len(states), dtype=torch.long))
+
+
+def test_files_of_another_head_are_refused(tmp_path: Path):
+    made(tmp_path, 300)
+    np.save(tmp_path / ROWS, np.zeros((200, HIDDEN), np.int8))
+    with pytest.raises(BaseModelError, match="do not fit each other"):
+        Head(compile_head(openvino.Core(), tmp_path, rounded=True, threads=1), tmp_path, rounded=True)
 
 
 def test_the_largest_come_before_many_that_are_alike(tmp_path: Path):

@@ -28,7 +28,9 @@ def round_scores(attention: Tensor, signs: Tensor, codes: Tensor, sharpness: Ten
 
 def packed_scores(attention: np.ndarray, signs: np.ndarray, table: np.ndarray, ids: np.ndarray, sharpness: float) -> np.ndarray:
     """`round_scores` while text is written: attention (N, rounds, slots), signs (N, rounds * slots), the packed codes of all tokens uint8
-    (V, rounds * slots / 8) and candidates (N, K) → float32 (N, rounds, K)."""
+    (V, rounds * slots / 8) and candidates (N, K) → float32 (N, rounds, K). Raises IndexError for a candidate without a code."""
+    if ids.size and not 0 <= ids.min() <= ids.max() < len(table):
+        raise IndexError(f"Token {ids.max()} is beyond the vocabulary of {len(table)} that token codes were made for.")
     weights = np.ascontiguousarray(attention.reshape(len(attention), -1) * signs, np.float32)
     scores = np.empty((len(weights), attention.shape[1], ids.shape[1]), np.float32)
     _sum_signs(weights, table, np.ascontiguousarray(ids), scores)
@@ -65,7 +67,7 @@ def _sum_signs(weights, table, ids, scores):
                     positive[k] += weight * np.float32((bits[k] >> shift) & np.uint8(1))
             for k in range(candidates):
                 scores[row, number, k] = np.float32(2.0) * positive[k] - everything
-    return asked
+    return asked  # so that asking is not left out
 
 
 def tournament(probs: Tensor, scores: Tensor) -> Tensor:

@@ -226,7 +226,7 @@ def _distribute(weights, counts, longer, found):
         mirrored = min(wanted, size)  # what this weight needs of the upper half comes from the lower one
         for j in range(held, mirrored):
             counts[j] = counts[size - 1 - j]
-        counts[max(mirrored, held) : wanted] = 0.0
+        counts[mirrored:wanted] = 0.0
         kept = min(weight, wanted)
         longer[:kept] = counts[:kept]
         here, below, total = counts[kept:wanted], counts[: wanted - kept], longer[kept:wanted]

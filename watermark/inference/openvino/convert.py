@@ -22,7 +22,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from watermark.errors import NotConvertible
 from watermark.inference.openvino.files import BODY, EMBEDDING, FORMAT, HEAD, SHAPE, STAND_IN, Attention, Shape
 from watermark.inference.openvino.graph import Model
-from watermark.inference.openvino.head import GROUP, write_rounded
+from watermark.inference.openvino.head import GROUP
+from watermark.inference.openvino.rounding import write_rounded
 from watermark.inference.torch_lm import TorchLM
 
 ATTENTION = "countersign_paged"
@@ -33,7 +34,7 @@ UNSUPPORTED = ("softcap", "s_aux", "position_bias", "cache_position_bias")
 def convert(lm: TorchLM, folder: Path) -> None:
     """Write the files of `lm` into `folder`. Raises NotConvertible for an architecture that OpenVINO's paged attention cannot run.
 
-    The weights of all linear layers are 8-bit integers, with a scale for each output; for the output head see `head`.
+    The weights of all linear layers are 8-bit integers, with a scale for each output; for the output head see `rounding`.
     """
     model, attentions = _traced(lm)
     gathers = [n for n in _of_type(model, "Gather") if _constant_shape(n, 0) == (lm.vocab_size, lm.hidden_size)]
@@ -42,7 +43,7 @@ def convert(lm: TorchLM, folder: Path) -> None:
         raise _unsupported(
             lm, f"{len(attentions)} of {lm.layer_count} attentions, {len(gathers)} embeddings and {len(heads)} heads were recognised"
         )
-    np.save(folder / EMBEDDING, lm.token_embeddings.detach().cpu().half().numpy())
+    np.save(folder / EMBEDDING, lm.token_embeddings.detach().cpu().half().contiguous().numpy())
     before_head = heads[0].input_value(0)
     _write_body(model, gathers[0], before_head, lm, folder)
     shape = Shape(

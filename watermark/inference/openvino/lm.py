@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from watermark.base_model import FrozenLM
 from watermark.errors import BaseModelError
+from watermark.floats import single
 from watermark.inference.openvino.files import EMBEDDING, read_shape
 from watermark.inference.openvino.graph import compile_head, compile_network, compile_reading, compile_writing
 from watermark.inference.openvino.head import Head
 from watermark.inference.openvino.memory import release_files
 from watermark.inference.openvino.running import OpenVinoRunning, Pages, Text
-from watermark.inference.openvino.table_file import TableFile
 from watermark.inference.openvino.threads import ONE_BLAS_THREAD
 
 
@@ -37,7 +37,7 @@ class OpenVinoLM(FrozenLM):
         self.hidden_size, self.layer_count = self._shape.hidden_size, self._shape.layer_count
         self.vocab_size, self.context_size = self._shape.vocab_size, self._shape.context_size
         self.model_type, self.end_ids = self._shape.model_type, self._shape.end_ids
-        self._table = TableFile(folder / EMBEDDING)
+        self._table = np.load(folder / EMBEDDING, mmap_mode="r")
         self._lock = threading.Lock()
         self._compiled: dict[Any, Any] = {}
         self._of_thread = threading.local()
@@ -72,10 +72,10 @@ class OpenVinoLM(FrozenLM):
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Embeddings float32 (n, hidden) of token ids (n,), from the file."""
-        return self._table[ids]
+        return single(self._table[ids])
 
     def embed(self, ids: Tensor) -> Tensor:
-        return torch.from_numpy(self.rows(ids.numpy().ravel())).view(*ids.shape, -1)
+        return torch.from_numpy(self.rows(ids.numpy()))
 
     def read_states(self, sequences: Sequence[Sequence[int]], layers: tuple[int, ...]) -> Tensor:
         outputs = [f"state_{layer}" for layer in layers]
