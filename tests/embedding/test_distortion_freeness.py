@@ -118,6 +118,8 @@ def test_scores_of_packed_codes_are_those_of_codes(rounds: int, slots: int):
     assert np.allclose(found, round_scores(attention, signs, codes(ids), 3.0).numpy(), atol=1e-6)
     alone = packed_scores(attention[2:3].numpy(), signs[2:3].numpy(), table, ids[2:3].numpy(), 3.0)
     assert np.array_equal(alone[0], found[2])
+    with pytest.raises(IndexError, match="Token 50 is beyond"):
+        packed_scores(attention.numpy(), signs.numpy(), table, np.full((5, 7), 50), 3.0)
 
 
 def test_one_round_with_extreme_scores_keeps_a_distribution():

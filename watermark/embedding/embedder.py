@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 import numpy as np
@@ -41,11 +42,12 @@ class Embedder(nn.Module):
         probs (B, K) after temperature, top-k and top-p → reweighted probs (B, K) and which rows were marked (B,) bool. A row is left
         exactly as it is if its strength is 0, it has a single candidate, or its context resembles one already marked in this text.
         """
-        eligible = (conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
-        signs, gain = conditioning.signs.cpu().numpy(), float(self.log_gain.exp())
         ids, plain = candidates.cpu().numpy(), np.ascontiguousarray(probs.cpu().numpy())
+        signs, strength = conditioning.signs.cpu().numpy(), conditioning.strength.cpu().numpy()
+        gain = math.exp(float(self.log_gain))
         scores = packed_scores(attention.float().cpu().numpy(), signs, self.codes.table, ids, gain)
-        scores *= conditioning.strength.cpu().numpy()[:, None, None]
+        scores *= strength[:, None, None]
+        eligible = torch.from_numpy((strength > 0) & (plain.max(axis=1) < 1.0))
         marked = memory.check_and_add(attention, eligible, self.repeat_threshold)
         # A token that was drawn in a similar context won there with these very signs, and its rivals lost. Were it favoured again, or
         # they held down again, the text would repeat itself: it keeps its probability, and the others share what is left.

@@ -29,12 +29,11 @@ def round_scores(attention: Tensor, signs: Tensor, codes: Tensor, sharpness: Ten
 def packed_scores(attention: np.ndarray, signs: np.ndarray, table: np.ndarray, ids: np.ndarray, sharpness: float) -> np.ndarray:
     """`round_scores` while text is written: attention (N, rounds, slots), signs (N, rounds * slots), the packed codes of all tokens uint8
     (V, rounds * slots / 8) and candidates (N, K) → float32 (N, rounds, K). Raises IndexError for a candidate without a code."""
-    if ids.size and not 0 <= ids.min() <= ids.max() < len(table):
-        raise IndexError(f"Token {ids.max()} is beyond the vocabulary of {len(table)} that token codes were made for.")
     weights = np.ascontiguousarray(attention.reshape(len(attention), -1) * signs, np.float32)
+    weights *= np.float32(sharpness)
     scores = np.empty((len(weights), attention.shape[1], ids.shape[1]), np.float32)
-    _sum_signs(weights, table, np.ascontiguousarray(ids), scores)
-    scores *= np.float32(sharpness)
+    if _sum_signs(weights, table, np.ascontiguousarray(ids), scores) < 0:
+        raise IndexError(f"Token {ids.max()} is beyond the vocabulary of {len(table)} that token codes were made for.")
     np.tanh(scores, out=scores)
     scores *= np.float32(0.5)
     return scores
@@ -42,13 +41,16 @@ def packed_scores(attention: np.ndarray, signs: np.ndarray, table: np.ndarray, i
 
 @compiled
 def _sum_signs(weights, table, ids, scores):
-    """scores[row, l, k] = Σ over the bits i of round l of ±weights[row, i], as bit i of the code of candidate k is 1 or 0."""
+    """scores[row, l, k] = Σ over the bits i of round l of ±weights[row, i], as bit i of the code of candidate k is 1 or 0. Negative is
+    returned for a candidate without a code."""
     rows, n = weights.shape
     _, rounds, candidates = scores.shape
     slots, size = n // rounds, n // 8
     asked = 0
     for row in range(rows):  # The table is far larger than the caches: all the lines are on their way before the first one is needed.
         for k in range(candidates):
+            if not 0 <= ids[row, k] < len(table):
+                return -1
             for byte in range(0, size, CACHE_LINE):
                 asked += table[ids[row, k], byte]
     codes = np.empty((size, candidates), np.uint8)
