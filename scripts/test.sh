@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Runs every test, in two halves beside each other: those of Ray and of training in several processes mostly wait for processes to start,
-# and the others use the time; tests/inference is there so that both end at about the same time. What the first half says comes after the
+# and the others use the time; the rest is there so that both end at about the same time. What the first half says comes after the
 # second's.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-apart=(tests/bulk tests/service/cluster tests/training/test_processes.py tests/inference)
+apart=(tests/bulk tests/service/cluster tests/training/test_processes.py tests/inference tests/models tests/statistics tests/test_compiled.py)
 said=$(mktemp)
 .venv/bin/python -m pytest "${apart[@]}" >"$said" 2>&1 &
 beside=$!
