@@ -80,7 +80,7 @@ def run_worker(connection: socket.socket, model: WatermarkedModel, worker: Worke
         tell(Alive())
         loop.turn()
         if inbox.quiet and not released:
-            model.lm.release()  # a quarter of a gigabyte, after a while of work
+            model.lm.release()  # 200 MiB after a few requests
         released = inbox.quiet
 
 

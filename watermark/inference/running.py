@@ -48,5 +48,5 @@ class RunningModel(Protocol):
 
     def likeliest(self, logits: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Of the logits of the latest step, into which the caller may have written, the `width` largest of each row, falling, and their ids
-        (B, width). A backend that rounds what is unlikely may choose among the likely ones: no more than a ten-thousandth is missed."""
+        (B, width). A backend that rounds what is unlikely may choose among the likely ones."""
         ...

@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from watermark.errors import NotConvertible
 from watermark.inference.openvino.files import BODY, EMBEDDING, FORMAT, HEAD, SHAPE, STAND_IN, Attention, Shape
-from watermark.inference.openvino.graph import Model
+from watermark.inference.openvino.graph import Model, ints
 from watermark.inference.openvino.head import GROUP
 from watermark.inference.openvino.rounding import write_rounded
 from watermark.inference.torch_lm import TorchLM
@@ -126,7 +126,7 @@ def _stand_in(context: Any, attentions: list[Attention]) -> list[Any]:
     attentions.append(Attention.model_validate_json(context.get_values_from_const_input(3)))
     together = ops.concat(states, 1, name=f"{STAND_IN}{attentions[-1].layer}")
     width = context.get_values_from_const_input(4)
-    return [ops.slice(together, _ints(0), _ints(int(np.asarray(width).item())), _ints(1), _ints(1)).output(0)]
+    return [ops.slice(together, ints(0), ints(int(np.asarray(width).item())), ints(1), ints(1)).output(0)]
 
 
 def _write_head(model: Any, head: Any, lm: TorchLM, folder: Path) -> bool:
@@ -141,7 +141,7 @@ def _write_head(model: Any, head: Any, lm: TorchLM, folder: Path) -> bool:
         write_rounded(weight if head.get_attributes()["transpose_b"] else weight.T, folder)
         return True
     states = ops.parameter([-1, lm.hidden_size], np.float32, name="states")
-    head.input(0).replace_source_output(ops.unsqueeze(states, _ints(0)).output(0))
+    head.input(0).replace_source_output(ops.unsqueeze(states, ints(0)).output(0))
     _round_weight(head)
     ov.save_model(Model([result], [states], "head"), folder / HEAD, compress_to_fp16=False)
     return False
@@ -154,7 +154,7 @@ def _write_body(model: Any, gather: Any, before_head: Any, lm: TorchLM, folder: 
         target.replace_source_output(embeddings.output(0))
     parameters = {next(iter(p.output(0).get_names())): p for p in model.get_parameters()}
     # Some architectures ask the ids for their shape; those that ask for more do not pass the check that follows a conversion.
-    like_ids = ops.convert(ops.reduce_max(embeddings, _ints(2), False), np.int64)
+    like_ids = ops.convert(ops.reduce_max(embeddings, ints(2), False), np.int64)
     for target in list(parameters["ids"].output(0).get_target_inputs()):
         target.replace_source_output(like_ids.output(0))
     outputs = {"final": before_head} | {f"state_{i}": out.get_node().input_value(0) for i, out in enumerate(model.outputs[1:])}
@@ -195,10 +195,6 @@ def _constant(node: Any, port: int) -> Any:
 def _constant_shape(node: Any, port: int) -> tuple[int, ...] | None:
     found = _constant(node, port)
     return tuple(found.get_output_shape(0)) if found else None
-
-
-def _ints(value: int) -> Any:
-    return ops.constant(np.array([value], np.int64))
 
 
 def _unsupported(lm: TorchLM, reason: str) -> NotConvertible:

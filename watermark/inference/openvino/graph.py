@@ -125,6 +125,11 @@ def _compile(core: ov.Core, model: Any, precision: ov.Type, threads: int, group:
     )
 
 
+def ints(*values: int) -> Any:
+    """A constant of an operation's own."""
+    return ops.constant(np.array(values, np.int64))
+
+
 def _parameter(shape: list[int], element: Any, name: str) -> Any:
     parameter = ops.parameter(shape, element, name=name)
     parameter.output(0).get_tensor().set_names({name})

@@ -10,6 +10,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from watermark.inference.openvino.files import HEAD, ROWS, SCALES
+from watermark.inference.openvino.graph import Model, ints
 from watermark.inference.openvino.head import CHUNK, GROUP
 
 TINY = np.float32(1e-30)
@@ -41,17 +42,16 @@ def write_rounded(weight: np.ndarray, folder: Path) -> None:
     rounded = _matrix(np.concatenate([integers, again], axis=1), np.concatenate([scales, scales_again], axis=1))
     states = ops.parameter([-1, hidden], np.float32, name="states")
     turned = ops.matmul(states, ops.constant(turn), False, False)
-    twice = ops.slice(turned, _ints(0), _ints(GROUP), _ints(1), _ints(1))
+    twice = ops.slice(turned, ints(0), ints(GROUP), ints(1), ints(1))
     logits = ops.matmul(ops.concat([turned, twice], 1), rounded, False, True)
     padding = -vocabulary % CHUNK
-    padded = ops.pad(logits, _ints(0, 0), _ints(0, padding), "constant", np.float32(-np.inf)) if padding else logits
-    largest = ops.reduce_max(ops.reshape(padded, _ints(-1, (vocabulary + padding) // CHUNK, CHUNK), False), _ints(2), False)
+    padded = ops.pad(logits, ints(0, 0), ints(0, padding), "constant", np.float32(-np.inf)) if padding else logits
+    largest = ops.reduce_max(ops.reshape(padded, ints(-1, (vocabulary + padding) // CHUNK, CHUNK), False), ints(2), False)
     results = []
     for name, node in (("logits", logits), ("largest", largest), ("turned", turned)):
         results.append(ops.result(node))
         results[-1].output(0).get_tensor().set_names({name})
-    graph: Any = ov.Model  # its type stubs contradict themselves
-    ov.save_model(graph(results, [states], "head"), folder / HEAD, compress_to_fp16=False)
+    ov.save_model(Model(results, [states], "head"), folder / HEAD, compress_to_fp16=False)
 
 
 def _four_bits(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -68,8 +68,4 @@ def _matrix(integers: np.ndarray, scales: np.ndarray) -> Any:
     packed = np.ascontiguousarray((nibbles[:, 0] | nibbles[:, 1] << 4).astype(np.uint8))
     stored = ov.op.Constant(ov.Tensor(packed, ov.Shape([*integers.shape]), ov.Type.i4), shared_memory=False)
     dequantised = ops.multiply(ops.convert(stored, np.float32), ops.constant(scales))
-    return ops.reshape(dequantised, _ints(len(integers), integers[0].size), False)
-
-
-def _ints(*values: int) -> Any:
-    return ops.constant(np.array(values, np.int64))
+    return ops.reshape(dequantised, ints(len(integers), integers[0].size), False)
