@@ -57,7 +57,10 @@ class Calibration:
         about = {"format_version": FORMAT_VERSION, "kinds": sample.kinds, "lengths": power.lengths, "weights_sha256": weights_sha256}
         partial = folder / f"{FILE}.partial"
         arrays |= {"exponents": power.exponents, "fingerprints": self.fingerprints}
-        save_file(arrays, partial, metadata={"about": json.dumps({**about, "made": self.made})})
+        # Bytes are written as they lie: an array whose columns were picked lies transposed, and would be read back shuffled.
+        save_file(
+            {k: np.ascontiguousarray(v) for k, v in arrays.items()}, partial, metadata={"about": json.dumps({**about, "made": self.made})}
+        )
         partial.replace(folder / FILE)
 
 
