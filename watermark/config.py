@@ -44,7 +44,7 @@ class WatermarkConfig(PairConfig):
     kind: Literal["tournament"] = "tournament"
     rounds: int = Field(default=32, ge=1, le=64, description="Reweighting rounds per token; each has its own block of slots.")
     slots: int = Field(default=32, ge=1, le=256, description="Message slots per round; each carries one sign of the codeword.")
-    query_layers: tuple[int, ...] = Field(default=(0, 2, 6), description="Hidden states that the queries read; 0 is the token embedding.")
+    query_layers: tuple[int, ...] = Field(default=(0, 1, 3), description="Hidden states that the queries read; 0 is the token embedding.")
     query_width: int = Field(default=512, ge=1, description="Width of the query network.")
     key_size: int = Field(default=32, ge=1, description="Width of one query and one slot key.")
     reader_width: int = Field(default=256, ge=1, description="Width of the extractor's own network (centring and reliability).")

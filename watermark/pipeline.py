@@ -33,17 +33,19 @@ class WatermarkedModel:
         self.config = pair.config
 
     @classmethod
-    def load(cls, lm: FrozenLM, checkpoint: Path) -> WatermarkedModel:
-        """Attach the checkpoint in folder `checkpoint` to `lm`. Raises CheckpointError."""
-        model = cls.attach(lm, checkpoint)
+    def load(cls, lm: FrozenLM, checkpoint: Path, *, calibrated: bool = True) -> WatermarkedModel:
+        """Attach the checkpoint in folder `checkpoint` to `lm`, without its calibration if that is about to be made (anew). Raises
+        CheckpointError."""
+        model = cls.attach(lm, checkpoint, calibrated=calibrated)
         model.check_base_model()
         return model
 
     @classmethod
-    def attach(cls, lm: FrozenLM, checkpoint: Path) -> WatermarkedModel:
+    def attach(cls, lm: FrozenLM, checkpoint: Path, *, calibrated: bool = True) -> WatermarkedModel:
         """`load` without running the model, for a process that is going to fork; `check_base_model` is then to be called in the forks."""
         pair = load_pair(checkpoint, lm)
-        return cls(lm, pair, checkpoint.name, load_calibration(checkpoint, weights_digest(checkpoint), pair.config.n))
+        calibration = load_calibration(checkpoint, weights_digest(checkpoint), pair.config.n) if calibrated else None
+        return cls(lm, pair, checkpoint.name, calibration)
 
     def check_base_model(self) -> None:
         """Raises CheckpointError if the pair was trained for a model with other weights."""

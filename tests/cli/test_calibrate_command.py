@@ -47,7 +47,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_calibration_is_written_and_used(checkpoint: Path, corpus: Path, tmp_path: Path) -> None:
     arguments = ["calibrate", "--texts", f"prose:100={corpus}", "--written", "20", "--work", str(tmp_path / "work")]
     where = ["--checkpoint", str(checkpoint), "--base-model", "gemma3-270m"]
-    made = run(*arguments, *where, "--json")
+    (checkpoint / FILE).write_bytes(b"damaged, or of weights that are there no more")
+    refused = run("keys", "create", "early", *where, "--keys", str(tmp_path / "keys"))
+    assert refused.exit_code != 0 and "Make it again with: countersign calibrate" in refused.stderr
+    made = run(*arguments, *where, "--json")  # as it was told to
     assert made.exit_code == 0, made.output
     assert json.loads(made.stdout)["texts"]["prose"]["256"] == 100
     assert (checkpoint / FILE).exists()

@@ -52,13 +52,13 @@ class ModelChoice:
             self, base_model=str(folder.absolute()) if folder.is_dir() else self.base_model, checkpoint=self.checkpoint.absolute()
         )
 
-    def load(self) -> WatermarkedModel:
+    def load(self, *, calibrated: bool = True) -> WatermarkedModel:
         """Raises BaseModelError and CheckpointError."""
         from models.registry import load_base_model
         from watermark.pipeline import WatermarkedModel
 
         lm = load_base_model(self.base_model, device=self.device, backend=self.backend, checkpoint=self.checkpoint, progress=False)
-        return WatermarkedModel.load(lm, self.checkpoint)
+        return WatermarkedModel.load(lm, self.checkpoint, calibrated=calibrated)
 
     def identity(self) -> Any:
         from watermark.checkpoint_folder import weights_digest

@@ -22,7 +22,8 @@ from watermark.codebook.keys import IssuerKey
 from watermark.errors import CheckpointError
 
 FILE = "calibration.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of version 1 there are files whose p-values of marked texts are in disorder."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ def load_calibration(folder: Path, weights_sha256: str, n: int) -> Calibration |
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"Cannot read {path}: {error}. Make it again with: countersign calibrate") from None
     if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path} has format version {version}; this release reads {FORMAT_VERSION}.")
+        raise CheckpointError(
+            f"{path} has format version {version}; this release reads {FORMAT_VERSION}. Make it again with: countersign calibrate"
+        )
     if made_for != weights_sha256 or sample.directions.shape[1] != n:
         raise CheckpointError(f"{path} belongs to other weights than the checkpoint's. Make it again with: countersign calibrate")
     return calibration

@@ -44,7 +44,8 @@ def calibrate(
     kinds = [Kind(*_kind(item)) for item in texts]
     settings = CalibrationSettings(written, seed)
     folder = checkpoint_folder(base_model, checkpoint)
-    model = common.load_model(base_model, checkpoint, device, backend)
+    # What is there may be damaged or another pair's: it says so itself that this command makes it again.
+    model = common.load_model(base_model, checkpoint, device, backend, calibrated=False)
     with stage_bars() as advance:
         calibration = calibrate(model, kinds, work, settings, advance)
     calibration.save(folder, weights_digest(folder))

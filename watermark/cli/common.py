@@ -68,11 +68,13 @@ def chosen_model(base_model: str | None, checkpoint: str | None, device: str, ba
     return choice
 
 
-def load_model(base_model: str | None, checkpoint: str | None, device: str, backend: Backend) -> WatermarkedModel:
+def load_model(
+    base_model: str | None, checkpoint: str | None, device: str, backend: Backend, *, calibrated: bool = True
+) -> WatermarkedModel:
     """Base model and checkpoint, ready to use. Raises BaseModelError and CheckpointError."""
     choice = chosen_model(base_model, checkpoint, device, backend)
     with waiting("loading the model"):
-        return choice.load()
+        return choice.load(calibrated=calibrated)
 
 
 @contextlib.contextmanager

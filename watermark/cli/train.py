@@ -41,7 +41,7 @@ def train(
     layers: Annotated[
         str | None,
         typer.Option(
-            help="tournament: hidden states that the queries read, e.g. 0,2,6. gated: decoder layers that a block follows, e.g. 17,18. "
+            help="tournament: hidden states that the queries read, e.g. 0,1,3. gated: decoder layers that a block follows, e.g. 17,18. "
             "substituted: those replaced. [default: by depth]"
         ),
     ] = None,
@@ -92,10 +92,10 @@ def train(
 
 
 def _layers(text: str | None, depth: int) -> tuple[int, ...]:
-    """The layers asked for; by default the embedding, a ninth and a third of the depth, as in the default model (0, 2, 6 of 18)."""
+    """The layers asked for; by default the embedding, an eighteenth and a sixth of the depth, as in the default model (0, 1, 3 of 18)."""
     if text is None:
-        return tuple(sorted({0, max(1, round(depth / 9)), max(1, round(depth / 3))}))
-    found = _numbers(text, "0,2,6")
+        return tuple(sorted({0, max(1, round(depth / 18)), max(1, round(depth / 6))}))
+    found = _numbers(text, "0,1,3")
     if list(found) != sorted(set(found)) or found[0] < 0 or found[-1] < 1:
         raise InvalidInput(f"--layers must rise, start at 0 or above and end at 1 or above; got {text!r}.")
     if found[-1] >= depth:

@@ -45,7 +45,7 @@ class FeatureSpec:
     candidates: int = 64
     versions: int = 4
     """Edited versions per document."""
-    query_layers: tuple[int, ...] = (0, 2, 6)
+    query_layers: tuple[int, ...] = (0, 1, 3)
     shard: int = 32
     seed: int = 0
 

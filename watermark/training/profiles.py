@@ -38,4 +38,4 @@ PROFILES: dict[Kind, dict[str, Profile]] = {
     "gated": _RESIDUAL,
     "substituted": _RESIDUAL,
 }
-"""`cpu` made the shipped checkpoints. `gpu` is sized by arithmetic and has not been run."""
+"""`cpu` made the shipped checkpoints, the tournament pair with `finished=0`. `gpu` is sized by arithmetic and has not been run."""
