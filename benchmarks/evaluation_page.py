@@ -2,7 +2,8 @@
 
     python -m benchmarks.evaluation_page
 
-Reads report.json (`countersign evaluate`) and marking-cost.json (`benchmarks.marking_cost`) in docs/evaluation.
+Reads report.json (`countersign evaluate`), surprisal.json (`benchmarks.surprisal`) and marking-cost.json (`benchmarks.marking_cost`) in
+docs/evaluation.
 """
 
 from __future__ import annotations
@@ -53,6 +54,20 @@ def similarity(report: dict[str, Any]) -> str:
     )
 
 
+def surprisal(path: Path) -> str:
+    found = json.loads(path.read_text())
+    rows = []
+    for cell in found["nats_per_token"]:
+        columns = (cell[name] for name in ("marked", "unmarked", "difference"))
+        numbers = [f"{c['mean']:+.4f} [{c['interval'][0]:+.4f}, {c['interval'][1]:+.4f}]" for c in columns]
+        rows.append([f"{cell['tokens'][0]} to {cell['tokens'][1]}", str(cell["n"]), *numbers])
+    return (
+        "By how much tokens surprise the model more than it expects, given what was written so far (nats a token; `python -m\n"
+        f"benchmarks.surprisal`, seed {found['seed']}). More sensitive than perplexity, which differs by what the texts are about.\n\n"
+        + table(["tokens", "prompts", "marked", "unmarked", "difference"], rows)
+    )
+
+
 def cost(path: Path) -> str:
     found = json.loads(path.read_text())
     ratio, check = found["marked_over_unmarked"], found["self_check_over_unmarked"]["median"]
@@ -83,6 +98,7 @@ def main() -> None:
         "## Text quality",
         quality(report),
         similarity(report),
+        surprisal(FOLDER / "surprisal.json"),
         "## False positives",
         "With many fixed keys, by kind of text and length: [docs/calibration](../calibration/README.md).",
         "## Cost of marking",
