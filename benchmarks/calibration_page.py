@@ -3,7 +3,8 @@
     python -m benchmarks.calibration_page
 
 Reports, each the output of one command: false-positives.json (benchmarks.false_positives), payload.json (benchmarks.payload),
-localisation.json (benchmarks.localisation), issuers.json (benchmarks.many_issuers). What is missing is left out.
+localisation.json (benchmarks.localisation), issuers.json (benchmarks.many_issuers). What is missing is left out, and
+what was measured with other weights than those that ship is marked so.
 """
 
 from __future__ import annotations
@@ -148,6 +149,8 @@ def main() -> None:
         if (FOLDER / name).exists():
             report = json.loads((FOLDER / name).read_text())
             parts.append(section(report))
+            if report.get("weights_sha256") != weights_digest(folder):
+                parts.append("*Measured with an earlier pair than the one that ships.*")
             if name == "false-positives.json":
                 false_positive_plot(report["cells"], FOLDER / "false-positives.png")
     (FOLDER / "README.md").write_text("\n\n".join(parts) + "\n")

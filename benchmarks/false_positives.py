@@ -174,7 +174,14 @@ def main() -> None:
         found = prefix_evidence(_read, texts.texts, LENGTHS, options.work / texts.kind, folder.name, progress)
         cells += measure(found, texts, calibration, signs, options.seed)
     sources = {kind: Path(path).name for kind, _, path in (item.partition("=") for item in options.texts)}
-    report = {"seed": options.seed, "sources": sources, "keys": len(keys), "keys_refused": refused, "cells": cells}
+    report = {
+        "weights_sha256": weights_digest(default_checkpoint(DEFAULT_BASE_MODEL)),
+        "seed": options.seed,
+        "sources": sources,
+        "keys": len(keys),
+        "keys_refused": refused,
+        "cells": cells,
+    }
     print(json.dumps(report, indent=2))
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from models.registry import DEFAULT_BASE_MODEL, default_checkpoint, load_base_model
+from watermark.checkpoint_folder import weights_digest
 from watermark.codebook.keys import IssuerKey
 from watermark.evaluation.generation import KEYS, evaluation_keys
 from watermark.evaluation.records import first_tokens
@@ -117,7 +118,15 @@ def main() -> None:
         print(json.dumps(alone[-1]), file=sys.stderr)
     print(
         json.dumps(
-            {"seed": options.seed, "marked": options.marked.name, "human": options.human.name, "cases": cases, "alone": alone}, indent=2
+            {
+                "weights_sha256": weights_digest(default_checkpoint(DEFAULT_BASE_MODEL)),
+                "seed": options.seed,
+                "marked": options.marked.name,
+                "human": options.human.name,
+                "cases": cases,
+                "alone": alone,
+            },
+            indent=2,
         )
     )
 

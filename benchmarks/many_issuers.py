@@ -17,6 +17,7 @@ import time
 import numpy as np
 
 from models.registry import DEFAULT_BASE_MODEL, default_checkpoint, load_base_model
+from watermark.checkpoint_folder import weights_digest
 from watermark.codebook.book import codebook
 from watermark.codebook.keys import IssuerKey
 from watermark.pipeline import WatermarkedModel
@@ -62,6 +63,7 @@ def main() -> None:
         model.verdicts([e], [key])
         one.append(time.perf_counter() - started)
     result = {
+        "weights_sha256": weights_digest(default_checkpoint(DEFAULT_BASE_MODEL)),
         **{"issuers": options.issuers, "nonces": 2**model.config.nonce_bits, "texts": options.texts, "seed": options.seed},
         **{"named_rightly": named, "expanding_seconds": expanding},
         **{"seconds_per_text": float(np.median(many)), "seconds_per_text_one_issuer": float(np.median(one))},

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from models.registry import DEFAULT_BASE_MODEL, default_checkpoint, load_base_model
+from watermark.checkpoint_folder import weights_digest
 from watermark.codebook.book import codebook
 from watermark.codebook.keys import IssuerKey
 from watermark.evaluation.attacks import Materials, attack
@@ -143,7 +144,13 @@ def main() -> None:
             if size == bits:
                 cells.append(cell(model, texts, bits, length, edit, materials, options.seed))
                 print(json.dumps({k: v for k, v in cells[-1].items() if k != "likeliest_right"}), file=sys.stderr)
-    result = {"sources": [path.name for path in options.prompts], "seed": options.seed, "temperature": 1.0, "top_k": 64}
+    result = {
+        "weights_sha256": weights_digest(default_checkpoint(DEFAULT_BASE_MODEL)),
+        "sources": [path.name for path in options.prompts],
+        "seed": options.seed,
+        "temperature": 1.0,
+        "top_k": 64,
+    }
     print(json.dumps({**result, "confidence": confidence_table(cells), "cells": cells}, indent=2))
 
 
