@@ -91,9 +91,8 @@ def _limits(plans: Sequence[Plan]) -> str:
         "## What the table does not say",
         "* The rates are those of one machine with nothing else running, and of full batches. A replica that both writes and verifies "
         "shares its cores.",
-        "* The two kinds of work scale apart: verification reads three layers and "
-        "keeps no state between texts, so it can run on cores that "
-        "are spare ([bulk work](bulk.md)) and need not keep up with the busiest hour.",
+        "* The two kinds of work scale apart: verification reads three layers and keeps no state between texts, so it can run on cores "
+        "that are spare ([bulk work](bulk.md)) and need not keep up with the busiest hour.",
         "* Replicas are taken to add up, which is measured from one to two ([scaling](scaling.md)). They share the database and, for "
         "request limits, Redis; neither was measured with many replicas.",
     ]

@@ -4,8 +4,8 @@
 
 TEXTS.jsonl is an evaluation's (`countersign evaluate` keeps it in its .work folder, with the settings). A token's surprise is
 -log p(token), and the model expects the entropy of p on average, p being the distribution that the token was drawn from, before the mark.
-Text of the model's own exceeds it by 0 on average, whatever it is about, which makes this several times as sensitive as to compare the
-perplexity of texts. A mark is exactly unbiased for one token and random signs; within one text all tokens meet the same signs, and where
+Text of the model's own exceeds it by 0 on average, whatever it is about, so that intervals are narrower than those of the perplexity of as
+many texts. A mark is exactly unbiased for one token and random signs; within one text all tokens meet the same signs, and where
 contexts share slots the earlier tokens tell of the signs that the later ones will meet. What that amounts to is the difference of marked
 and unmarked.
 
