@@ -72,6 +72,14 @@ def test_another_selection_needs_another_folder(made, corpus: Path) -> None:
         calibrate(fake_watermarked_model(), [Kind("plain", corpus, 50)], made[1], CalibrationSettings(written=24), lambda *_: None)
 
 
+def test_files_that_may_be_in_disorder_are_refused(made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("watermark.calibration.file.FORMAT_VERSION", 1)
+        made[0].save(tmp_path, "0" * 64)
+    with pytest.raises(CheckpointError, match="format version 1; .*Make it again with: countersign calibrate"):
+        load_calibration(tmp_path, "0" * 64, made[0].sample.directions.shape[1])
+
+
 def test_the_file_belongs_to_its_weights(made, tmp_path: Path) -> None:
     calibration, _, _ = made
     model = fake_watermarked_model()
