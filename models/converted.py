@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from watermark.inference.openvino.lm import OpenVinoLM
     from watermark.inference.torch_lm import TorchLM
 
-CONVERSION = 4
+CONVERSION = 5
 """Part of the cache folder's name. Raise it when the conversion changes, and everybody's cache is made again."""
 STAGES = {"reading the model": 5.0, "converting": 15.0, "checking": 5.0}
 REFUSED = 3

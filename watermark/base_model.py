@@ -77,7 +77,7 @@ class TokenizedModel(ABC):
         return Tokens(list(encoded["input_ids"][:stop]), offsets, prefix)
 
     def decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self.tokenizer.backend_tokenizer.decode(ids, skip_special_tokens=True)
 
     def tokenizer_digest(self) -> str:
         """SHA-256 over the vocabulary: two models with the same digest split text the same way."""

@@ -58,7 +58,7 @@ def test_mean_over_all_codewords_is_the_models_distribution(pair, sampling, stre
     ids = torch.tensor([lm.tokenize("The mean over all codewords").ids])
     output = lm.model(input_ids=ids, output_hidden_states=True)
     states = torch.stack([output.hidden_states[layer][:, -1] for layer in pair.config.query_layers], dim=1)
-    candidates, probs = select_candidates(output.logits[:, -1], BatchSettings.stack([sampling], lm.vocab_size, lm.device))
+    candidates, probs = select_candidates(output.logits[:, -1], BatchSettings.stack([sampling], lm.vocab_size))
 
     attention = pair.attention(pair.normaliser(states))[0]
     alike = [likened(attention, 0.94, seed) for seed in range(drawn)]

@@ -131,7 +131,7 @@ def test_distortion_freeness_on_the_real_model(real_model):
     running.join(coming)
     logits, attention = running.step(torch.tensor(ids[-1:]))
     sampling = SamplingSettings(temperature=1.0, top_k=64, top_p=0.95)
-    candidates, probs = select_candidates(logits, BatchSettings.stack([sampling], lm.vocab_size, lm.device))
+    candidates, probs = select_candidates(logits, BatchSettings.stack([sampling], lm.vocab_size))
     generator = torch.Generator().manual_seed(0)
     codewords = torch.randint(0, 2, (8192, pair.config.n), generator=generator).float() * 2 - 1
     sums, squares = torch.zeros(probs.shape[1], dtype=torch.float64), torch.zeros(probs.shape[1], dtype=torch.float64)

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from watermark.errors import InvalidInput
-from watermark.sampling.candidates import BatchSettings, draw, select_candidates
+from watermark.sampling.candidates import NO_TOKEN, BatchSettings, candidates_of, draw, select_candidates
 from watermark.sampling.requests import SamplingSettings
 
 
 def select(logits: torch.Tensor, *settings: SamplingSettings):
-    return select_candidates(logits, BatchSettings.stack(settings, logits.shape[1], logits.device))
+    return select_candidates(logits, BatchSettings.stack(settings, logits.shape[1]))
 
 
 def test_matches_a_plain_softmax_over_the_kept_tokens():
@@ -35,6 +36,21 @@ def test_greedy_has_one_candidate(greedy):
     logits = torch.tensor([[1.0, 4.0, 2.0], [9.0, 1.0, 3.0]])
     ids, probs = select(logits, greedy, SamplingSettings(top_k=3))
     assert ids[0, probs[0] == 1.0].tolist() == [1]
+
+
+def test_barred_tokens_are_as_if_they_were_not_there():
+    """Those of a row are given up for the next likely ones; the other rows keep theirs."""
+    logits = torch.randn(3, 40, generator=torch.Generator().manual_seed(1))
+    likeliest = logits[0].topk(12).indices
+    barred = np.array([[int(likeliest[0]), int(likeliest[5])], [NO_TOKEN, NO_TOKEN], [0, NO_TOKEN]])
+    settings = BatchSettings.stack([SamplingSettings(top_k=10, top_p=0.9)] * 3, 40)
+    values, ids = logits.topk(12)
+    found = [torch.zeros(3, 40).scatter(1, *candidates_of(values, ids, settings, b)) for b in (barred, None)]
+    without = logits.clone()
+    without[0, barred[0]] = without[2, 0] = -torch.inf
+    expected = torch.zeros(3, 40).scatter(1, *select_candidates(without, settings))
+    assert torch.allclose(found[0], expected, atol=1e-7) and not found[0][0, barred[0]].any()
+    assert torch.equal(found[0][1], found[1][1]) and found[1][0, barred[0, 0]] > 0
 
 
 def test_draw_follows_the_distribution_and_never_takes_a_zero():

@@ -148,7 +148,7 @@ def test_one_prompt_with_several_messages_has_each_messages_own_distribution():
     ids = torch.tensor([lm.tokenize("one prompt").ids])
     output = lm.model(input_ids=ids, output_hidden_states=True)
     states = torch.stack([output.hidden_states[layer][:, -1] for layer in pair.config.query_layers], dim=1)
-    candidates, probs = select_candidates(output.logits[:, -1], BatchSettings.stack([SamplingSettings()], lm.vocab_size, lm.device))
+    candidates, probs = select_candidates(output.logits[:, -1], BatchSettings.stack([SamplingSettings()], lm.vocab_size))
     keys = [IssuerKey("one", b"1" * 32), IssuerKey("two", b"2" * 32), IssuerKey("three", b"3" * 32)]
     signs = torch.stack([torch.from_numpy(codeword(key, 0, 0, 4, pair.config.n)).float() for key in keys])
     strength = torch.tensor([1.0, 0.5, 0.0])

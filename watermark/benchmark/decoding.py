@@ -66,16 +66,17 @@ def write(lm: FrozenLM, orders: Sequence[Order], sampling: SamplingSettings, rew
                 pass
             model.join(coming)
             batch += group
-        settings = BatchSettings.stack([row.sampling for row in batch], lm.vocab_size, lm.device)
+        settings = BatchSettings.stack([row.sampling for row in batch], lm.vocab_size)
+        ends = np.tile(np.array(lm.end_ids, np.int64), (len(batch), 1))
         before = torch.tensor([row.prompt_ids[-CONTEXT:] for row in batch], device=lm.device)
         for step in range(count):
             logits, _ = model.step(before[:, -1])
-            logits[:, list(lm.end_ids)] = -torch.inf
-            ids, probs = candidates_of(*model.likeliest(logits, settings.width), settings)
+            likeliest = model.likeliest(logits, min(settings.width + len(lm.end_ids), lm.vocab_size))
+            ids, probs = (found.to(lm.device) for found in candidates_of(*likeliest, settings, ends))
             if reweighting:
                 probs = reweighting(before, ids, probs)
-            uniforms = torch.stack([row.uniforms[step] for row in batch]).to(lm.device)
-            token = ids.gather(1, draw(probs, uniforms).unsqueeze(1))
+            uniforms = torch.stack([row.uniforms[step] for row in batch])
+            token = ids.gather(1, draw(probs, uniforms).to(lm.device).unsqueeze(1))
             before = torch.cat([before[:, 1:], token], dim=1)
             for row, new in zip(batch, token[:, 0].tolist(), strict=True):
                 row.ids.append(new)

@@ -13,7 +13,7 @@ from watermark.config import WatermarkConfig
 from watermark.embedding.attention import SlotAttention, StateNormaliser
 from watermark.embedding.conditioning import Conditioning
 from watermark.embedding.repeats import ContextMemory
-from watermark.embedding.reweighting import packed_scores, reweight, round_scores
+from watermark.embedding.reweighting import packed_scores, reweight, round_scores, undecided
 from watermark.embedding.token_codes import TokenCodes
 
 
@@ -47,7 +47,7 @@ class Embedder(nn.Module):
         gain = math.exp(float(self.log_gain))
         scores = packed_scores(attention.float().cpu().numpy(), signs, self.codes.table, ids, gain)
         scores *= strength[:, None, None]
-        eligible = torch.from_numpy((strength > 0) & (plain.max(axis=1) < 1.0))
+        eligible = torch.from_numpy(undecided(plain, strength))
         marked = memory.check_and_add(attention, eligible, self.repeat_threshold)
         # A token that was drawn in a similar context won there with these very signs, and its rivals lost. Were it favoured again, or
         # they held down again, the text would repeat itself: it keeps its probability, and the others share what is left.

@@ -59,10 +59,9 @@ class ContextMemory:
         if oldest == self.marked.shape[1]:
             self._grow(max(64, oldest // 2))
         flat = np.ascontiguousarray(attention.float().cpu().numpy().reshape(len(self.steps), -1))
-        key = np.where(self.steps < CONTEXT_TOKENS, -1 - self.steps, self.recent)
         self.likeness = np.zeros((len(self.steps), oldest), np.float32)
         new = eligible.cpu().numpy().copy()
-        _compare_and_add(flat, key, self.steps, self.seen, self.scale, self.marked, self.keys, threshold, self.likeness, new)
+        _compare_and_add(flat, self.recent, self.steps, self.seen, self.scale, self.marked, self.keys, threshold, self.likeness, new)
         self.steps += 1
         self._oldest += 1
         return torch.from_numpy(new)
@@ -124,7 +123,7 @@ class ContextMemory:
 
 
 @compiled
-def _compare_and_add(attention, key, steps, seen, scale, marked, keys, threshold, likeness, new):
+def _compare_and_add(attention, recent, steps, seen, scale, marked, keys, threshold, likeness, new):
     """One step of `check_and_add`: fills `likeness`, keeps in `new` (eligible ones at first) what repeats nothing, and remembers that."""
     rows, n = attention.shape
     for row in range(rows):
@@ -133,16 +132,17 @@ def _compare_and_add(attention, key, steps, seen, scale, marked, keys, threshold
             squares += attention[row, i] * attention[row, i]
             largest = max(largest, abs(attention[row, i]))
         unit = attention[row] / np.sqrt(squares)
+        key = recent[row] if steps[row] >= CONTEXT_TOKENS else -1 - steps[row]
         for step in range(steps[row]):
             if marked[row, step]:
                 context, cosine = seen[row, step], np.float32(0.0)
                 for i in range(n):
                     cosine += np.float32(context[i]) * unit[i]
                 likeness[row, step] = cosine * scale[row, step]
-                if likeness[row, step] > threshold or keys[row, step] == key[row]:
+                if likeness[row, step] > threshold or keys[row, step] == key:
                     new[row] = False
         now = steps[row]
-        marked[row, now], keys[row, now] = new[row], key[row]
+        marked[row, now], keys[row, now] = new[row], key
         scale[row, now] = largest / (np.float32(32767.0) * np.sqrt(squares))
         for i in range(n):
             seen[row, now, i] = np.int16(np.rint(unit[i] / scale[row, now]))
@@ -173,25 +173,26 @@ def context_keys(ids: Tensor) -> Tensor:
 
 
 def first_occurrences(attention: Tensor, ids: Tensor, valid: Tensor, threshold: float, window: int = WINDOW) -> Tensor:
-    """The same rule over finished texts: attention (B, T, rounds, slots), ids (B, T), valid (B, T) → (B, T) bool, True where new.
+    """The same rule over finished texts: attention (B, T, rounds, slots), ids (B, T), valid (B, T) → (B, T) bool, True where new."""
+    unit = F.normalize(attention.flatten(2), dim=-1).float().cpu().numpy()  # (B, T, n)
+    keys, free = (values.cpu().numpy() for values in (context_keys(ids), valid))
+    new = np.zeros(valid.shape, bool)
+    for contexts, *of_row in zip(unit, keys, free, new, strict=True):
+        for start in range(0, len(contexts), window):
+            low, stop = max(0, start - window), start + window
+            # A product of a matrix with itself: numpy computes half of it.
+            _find_new(contexts[start:stop] @ contexts[low:stop].T, threshold, start, low, *of_row)
+    return torch.from_numpy(new).to(valid.device)
 
-    Whether t counts depends on which earlier ones counted. Starting from "all of them", each round of a block makes at least one more
-    position final, and hardly ever are more than four rounds needed.
-    """
-    unit = F.normalize(attention.flatten(2), dim=-1)  # (B, T, n)
-    keys = context_keys(ids)
-    new = torch.zeros_like(valid)
-    for start in range(0, unit.shape[1], window):
-        low, stop = max(0, start - window), start + window
-        alike = torch.einsum("bin,bjn->bij", unit[:, start:stop], unit[:, low:stop]) > threshold  # (B, block, look-back)
-        alike |= keys[:, start:stop].unsqueeze(2) == keys[:, low:stop].unsqueeze(1)
-        alike = alike.tril(start - low - 1)  # to earlier ones
-        free, found = valid[:, start:stop], valid[:, start:stop]
-        while True:
-            new[:, start:stop] = found
-            # A product says "any" several times faster than a reduction over booleans does.
-            repeated = torch.einsum("bij,bj->bi", alike.to(unit.dtype), new[:, low:stop].to(unit.dtype)) > 0
-            found = free & ~repeated
-            if torch.equal(found, new[:, start:stop]):
-                break
-    return new
+
+@compiled
+def _find_new(cosines, threshold, start, low, keys, free, new):
+    """Whether a position counts depends on which earlier ones counted: one after the other, from `start` on. cosines[i, j] compares
+    position start + i with low + j."""
+    for i in range(len(cosines)):
+        at = start + i
+        if free[at]:
+            repeated = False
+            for j in range(low, at):
+                repeated |= new[j] and (cosines[i, j - low] > threshold or keys[j] == keys[at])
+            new[at] = not repeated

@@ -102,3 +102,12 @@ def reweight(probs, scores, kept, out):
                     p[k] *= np.float32(1.0) + score[k] - mean
         for k in range(candidates):
             out[row, k] = probs[row, k] if kept[row, k] else max(p[k], np.float32(0.0)) * share
+
+
+@compiled
+def undecided(probs, strength):
+    """Rows of `probs` (N, K) that can be marked → (N,) bool: at a strength (N,) above 0, and with more than one candidate."""
+    found = np.empty(len(probs), np.bool_)
+    for row in range(len(probs)):
+        found[row] = strength[row] > 0 and probs[row].max() < 1.0
+    return found

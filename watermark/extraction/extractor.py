@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from watermark.embedding.attention import SlotAttention, StateNormaliser
 from watermark.embedding.repeats import first_occurrences
 from watermark.embedding.token_codes import TokenCodes
 from watermark.extraction.reader import Reader
-from watermark.floats import summed
+from watermark.floats import BLOCK, single, summed
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class Evidence:
     @property
     def tokens(self) -> int:
         return len(self.per_token)
+
+    def widened(self) -> Evidence:
+        """The same in float32, once for all that is computed from it, unless it is too long for that."""
+        return self if self.tokens > BLOCK else replace(self, per_token=single(self.per_token))
 
     def total(self) -> np.ndarray:
         """float64 (n,): evidence of the whole text."""

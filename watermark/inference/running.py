@@ -43,10 +43,10 @@ class RunningModel(Protocol):
 
     def step(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """The latest token (B,) of every text → logits (B, vocabulary) of the next one, and what the network, if there is one, makes of the
-        hidden states that predict it. The caller may write into both until the next step."""
+        hidden states that predict it; both are good until the next step."""
         ...
 
     def likeliest(self, logits: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Of the logits of the latest step, into which the caller may have written, the `width` largest of each row, falling, and their ids
+        """Of the logits of the latest step, the `width` largest of each row, falling, and their ids
         (B, width). A backend that rounds what is unlikely may choose among the likely ones."""
         ...

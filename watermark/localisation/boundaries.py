@@ -10,6 +10,8 @@ crossed, but never added at an end.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -30,28 +32,58 @@ def refine(per_token: np.ndarray, signs: np.ndarray, window: tuple[int, int], fr
     """
     # Two more change points, each anywhere in the window, cost 2·ln(size) in description length (Rissanen 1978; Yao 1988).
     drop = 2.0 * math.log(window[1] - window[0])
+    tokens = _Tokens(per_token, signs, window)
     start, end = window
     for _ in range(PASSES):
-        x, v = _statistics(per_token[start:end], signs)
-        if x.sum() <= 0.0 or v.sum() <= 0.0:
+        strength = tokens.strength(start, end)
+        if strength <= 0.0:
             return start, end
-        strength = float(x.sum() / v.sum())
-        low, high = _core(_gains(per_token[window[0] : window[1]], signs, strength), drop)
+        low, high = _core(tokens.gains(window[0], strength, 0, window[1] - window[0]), drop)
         if low == high:
             break  # the mark is mostly outside the window, and too strong for what is inside
-        start = window[0] + low - _reach(per_token[free[0] : window[0] + low][::-1], signs, strength, drop)
-        end = window[0] + high + _reach(per_token[window[0] + high : free[1]], signs, strength, drop)
+        first, last = window[0] + low, window[0] + high
+        start = first - _reach(partial(tokens.before, first, strength), first - free[0], drop)
+        end = last + _reach(partial(tokens.gains, last, strength), free[1] - last, drop)
     return start, end
 
 
-def _statistics(tokens: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    evidence = single(tokens)
-    return evidence @ signs.astype(np.float32), np.einsum("tn,tn->t", evidence, evidence)
+class _Tokens:
+    """x and v of the tokens around a window, each computed when it is first asked for."""
 
+    def __init__(self, per_token: np.ndarray, signs: np.ndarray, window: tuple[int, int]) -> None:
+        self._per_token, self._signs = per_token, signs.astype(np.float32)
+        self._first = window[0]
+        self._x, self._v = self._computed(*window)
 
-def _gains(tokens: np.ndarray, signs: np.ndarray, strength: float) -> np.ndarray:
-    x, v = _statistics(tokens, signs)
-    return strength * x.astype(np.float64) - strength**2 / 2.0 * v
+    def strength(self, start: int, end: int) -> float:
+        """λ of the tokens [start, end), or 0 where they hold no evidence."""
+        x, v = (float(values.sum()) for values in self._of(start, end))
+        return x / v if v > 0.0 else 0.0
+
+    def gains(self, place: int, strength: float, near: int, far: int) -> np.ndarray:
+        """Of the tokens `near` to `far` after `place`."""
+        x, v = self._of(place + near, place + far)
+        return strength * x.astype(np.float64) - strength**2 / 2.0 * v
+
+    def before(self, place: int, strength: float, near: int, far: int) -> np.ndarray:
+        """Of the tokens `near` to `far` before `place`, the nearest first."""
+        return self.gains(place, strength, -far, -near)[::-1]
+
+    def _of(self, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        last = self._first + len(self._x)
+        if start < self._first:
+            self._join(self._computed(start, self._first), (self._x, self._v))
+            self._first = start
+        if end > last:
+            self._join((self._x, self._v), self._computed(last, end))
+        return self._x[start - self._first : end - self._first], self._v[start - self._first : end - self._first]
+
+    def _computed(self, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        evidence = single(self._per_token[start:end])
+        return evidence @ self._signs, np.einsum("tn,tn->t", evidence, evidence)
+
+    def _join(self, left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray]) -> None:
+        self._x, self._v = (np.concatenate(both) for both in zip(left, right, strict=True))
 
 
 def _core(gains: np.ndarray, drop: float) -> tuple[int, int]:
@@ -73,11 +105,12 @@ def _core(gains: np.ndarray, drop: float) -> tuple[int, int]:
             low = valley
 
 
-def _reach(tokens: np.ndarray, signs: np.ndarray, strength: float, drop: float) -> int:
-    """How many of `tokens` (in the direction of travel) belong to the span: up to the highest gain before a fall by `drop`."""
+def _reach(gains: Callable[[int, int], np.ndarray], room: int, drop: float) -> int:
+    """How many of the next `room` tokens belong to the span: up to the highest gain before a fall by `drop`. `gains(near, far)` are those
+    of the tokens at these distances, in the direction of travel."""
     reach, best, level, position, stride = 0, 0.0, 0.0, 0, FIRST_STRIDE
-    while position < len(tokens):
-        levels = level + np.cumsum(_gains(tokens[position : position + stride], signs, strength))
+    while position < room:
+        levels = level + np.cumsum(gains(position, min(position + stride, room)))
         heights = np.maximum(np.maximum.accumulate(levels), best)
         fallen = np.flatnonzero(heights - levels > drop)
         levels = levels[: fallen[0]] if fallen.size else levels

@@ -110,10 +110,10 @@ def _best_window(
     rows = rows[np.isfinite(promise[rows])]
     if promise[rows[0]] <= 0.0:  # Hoeffding's bound, corrected, says 1 already: the usual case of a text without a mark
         return int(rows[0]), 1.0
-    totals, signs = window_totals(sums, windows[rows]), codewords[which[rows]]
-    statistics = np.einsum("wn,wn->w", totals, signs)
-    if adjust is not None:
-        statistics = np.minimum(statistics, adjust(statistics, totals, signs, windows[rows, 1] - windows[rows, 0]))
+    first = _adjusted(sums, windows[rows[:COMPARED]], codewords[which[rows[:COMPARED]]], adjust)
+    highest = exponents(first[1] / norms(first[0]), tried[which[rows[:COMPARED]]]).max()
+    rows = rows[promise[rows] > min(highest, promise[rows[0]]) - CLOSE]  # an adjustment only lowers: the others cannot come close
+    totals, statistics = _adjusted(sums, windows[rows], codewords[which[rows]], adjust)
     promises = exponents(statistics / norms(totals), tried[which[rows]])
     order = np.argsort(-promises, kind="stable")[:COMPARED]
     if promises[order[0]] <= 0.0:
@@ -124,6 +124,15 @@ def _best_window(
     best = order[0]
     corrected = math.log(float(RademacherTail(totals[best]).pvalue(statistics[best]))) + tried[which[rows[best]]]
     return int(rows[best]), math.exp(min(0.0, corrected))
+
+
+def _adjusted(sums: np.ndarray, windows: np.ndarray, signs: np.ndarray, adjust: Adjust | None) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence of `windows` (w, 2), and their statistics for codewords `signs` (w, n): (w, n), (w,)."""
+    totals = window_totals(sums, windows)
+    statistics = np.einsum("wn,wn->w", totals, signs)
+    if adjust is not None:
+        statistics = np.minimum(statistics, adjust(statistics, totals, signs, windows[:, 1] - windows[:, 0]))
+    return totals, statistics
 
 
 def _merged(spans: list[MarkedSpan]) -> tuple[MarkedSpan, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from watermark.embedding.repeats import ContextMemory
 from watermark.inference.running import Coming
 from watermark.inference.steering import Intervention, steered
 from watermark.residual.embedder import ResidualEmbedder
-from watermark.sampling.candidates import BatchSettings, candidates_of, draw
+from watermark.sampling.candidates import NO_TOKEN, BatchSettings, candidates_of, draw
 from watermark.sampling.requests import SamplingSettings
 
 StepHook = Callable[[int, int], None]
@@ -66,7 +67,6 @@ class RunningBatch:
         self._coming: list[_Prefill] = []
         self._memory: ContextMemory | None = None
         self._static: _Static | None = None
-        self._end_ids = torch.tensor(lm.end_ids, dtype=torch.long, device=lm.device)
 
     def __len__(self) -> int:
         return len(self.rows) + sum(len(prefill.rows) for prefill in self._coming)
@@ -118,27 +118,25 @@ class RunningBatch:
         static = self._static = self._static or _Static.stack(self.rows, self.lm, self.embedder)
         with steered(static.intervention):
             logits, attention = self._model.step(static.inputs)
-        early = static.steps < static.at_least
-        if len(self._end_ids) and bool(early.any()):
-            logits[:, self._end_ids] = logits[:, self._end_ids].masked_fill(early.unsqueeze(1), -torch.inf)
-        ids, probs = candidates_of(*self._model.likeliest(logits, static.settings.width), static.settings)
-        marked = torch.zeros(len(self.rows), dtype=torch.bool)
+        static.barred[static.steps >= static.at_least] = NO_TOKEN
+        ids, probs = candidates_of(*self._model.likeliest(logits, static.width), static.settings, static.barred)
+        marked = None
         if static.intervention and static.conditioning:  # the logits are marked already
             marked = (static.conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
         elif isinstance(self.embedder, Embedder) and attention is not None and static.conditioning:
             if self._memory is None:
                 self._memory = ContextMemory(len(self.rows), CAPACITY, static.conditioning.signs.shape[1])
             probs, marked = self.embedder(attention, ids, probs, static.conditioning, self._memory)
-        uniforms = static.uniforms.gather(1, static.steps.unsqueeze(1)).squeeze(1)
-        token = ids.gather(1, draw(probs, uniforms).unsqueeze(1)).squeeze(1)
+        uniforms = torch.from_numpy(static.uniforms[static.places, static.steps])
+        token = torch.from_numpy(ids.numpy()[static.places, draw(probs, uniforms).numpy()])
         if self._memory:
             self._memory.record(token)
-        static.inputs = token
-        static.steps = static.steps + 1
-        ended = torch.isin(token, self._end_ids)
-        for row, new, mark, end in zip(self.rows, token.tolist(), marked.tolist(), ended.tolist(), strict=True):
-            row.stopped = end
-            if not end:
+        static.inputs = token.to(self.lm.device)
+        static.steps += 1
+        marks = [False] * len(self.rows) if marked is None else marked.tolist()
+        for row, new, mark in zip(self.rows, token.tolist(), marks, strict=True):
+            row.stopped = new in self.lm.end_ids
+            if not row.stopped:
                 row.ids.append(new)
                 row.marked += mark
 
@@ -183,35 +181,44 @@ class _Prefill:
 
 @dataclass
 class _Static:
-    """The rows' settings as tensors, made anew when rows come or go; `inputs` and `steps` go on from token to token."""
+    """The rows' settings as arrays, made anew when rows come or go; `inputs` and `steps` go on from token to token."""
 
     settings: BatchSettings
     conditioning: Conditioning | None
     intervention: Intervention | None
     """What marks the model's own forward pass, for the kinds that act there."""
-    uniforms: Tensor
+    uniforms: np.ndarray
     """(B, longest) float64."""
-    at_least: Tensor
-    inputs: Tensor
-    """(B,): the latest token of each row."""
-    steps: Tensor
+    at_least: np.ndarray
+    barred: np.ndarray
+    """(B, any number): the tokens that end a text, as long as they must not be drawn."""
+    width: int
+    """Largest logits that are looked for: some may be barred."""
+    places: np.ndarray
+    """0 … B - 1."""
+    steps: np.ndarray
     """(B,): tokens written so far, the end-of-text token not counted."""
+    inputs: Tensor
+    """(B,): the latest token of each row, where the model is."""
 
     @classmethod
     def stack(cls, rows: Sequence[Row], lm: FrozenLM, embedder: AnyEmbedder | None) -> _Static:
-        device = lm.device
-        uniforms = torch.zeros(len(rows), max(len(row.uniforms) for row in rows), dtype=torch.float64)
+        uniforms = np.zeros((len(rows), max(len(row.uniforms) for row in rows)))
         for i, row in enumerate(rows):
-            uniforms[i, : len(row.uniforms)] = row.uniforms
-        conditioning = _conditioning(rows, device)
+            uniforms[i, : len(row.uniforms)] = row.uniforms.numpy()
+        conditioning = _conditioning(rows, lm.device)
+        settings = BatchSettings.stack([row.sampling for row in rows], lm.vocab_size)
         return cls(
-            BatchSettings.stack([row.sampling for row in rows], lm.vocab_size, device),
+            settings,
             conditioning,
             _intervention(embedder, conditioning),
-            uniforms.to(device),
-            torch.tensor([row.sampling.min_new_tokens for row in rows], device=device),
-            torch.tensor([row.ids[-1] if row.ids else row.prompt_ids[-1] for row in rows], device=device),
-            torch.tensor([len(row.ids) for row in rows], device=device),
+            uniforms,
+            np.array([row.sampling.min_new_tokens for row in rows]),
+            np.tile(np.array(lm.end_ids, np.int64), (len(rows), 1)),
+            min(settings.width + len(lm.end_ids), lm.vocab_size),
+            np.arange(len(rows)),
+            np.array([len(row.ids) for row in rows]),
+            torch.tensor([row.ids[-1] if row.ids else row.prompt_ids[-1] for row in rows], device=lm.device),
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 UNFINISHED = "\ufffd"
 """What tokenizers write for the first bytes of a character whose last ones are still to come."""
-WINDOW = 32
+WINDOW = 16
 """Tokens before the new ones that are decoded again with them. A text as a whole would cost more with every token."""
 
 

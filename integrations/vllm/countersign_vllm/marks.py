@@ -114,9 +114,9 @@ class Marks:
         attention = self._embedder.contexts(step.states[places])
         probs, _ = self._embedder(attention, ids, probs, conditioning, self._memory)
         uniforms = [text.uniforms[int(positions[text.place]) + 1 - text.prompt_tokens] for text in self._written]
-        token = ids.gather(1, draw(probs, torch.stack(uniforms).to(probs.device)).unsqueeze(1))
+        token = ids.gather(1, draw(probs, torch.stack(uniforms)).unsqueeze(1))
         self._memory.record(token.squeeze(1))
-        logits[places] = torch.full_like(logits[places], -torch.inf).scatter(1, token, 0.0)
+        logits[places] = torch.full_like(logits[places], -torch.inf).scatter(1, token.to(logits.device), 0.0)
         return logits
 
     def _begin(self, texts: list[Text]) -> None:
@@ -129,5 +129,5 @@ class Marks:
     def _stacked(self, vocab_size: int, device: torch.device) -> tuple[BatchSettings, Conditioning]:
         signs = torch.stack([text.signs.float() for text in self._written]).to(device)
         strength = torch.tensor([text.order.strength for text in self._written], device=device)
-        settings = BatchSettings.stack([text.order.sampling for text in self._written], vocab_size, device)
+        settings = BatchSettings.stack([text.order.sampling for text in self._written], vocab_size)
         return settings, Conditioning(signs, strength)

@@ -8,6 +8,7 @@ stored in a file, so the stored graph has a stand-in that `graph` replaces.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +165,33 @@ def _write_body(model: Any, gather: Any, before_head: Any, lm: TorchLM, folder: 
         results[-1].set_friendly_name(name)
         results[-1].output(0).get_tensor().set_names({name})
     body = Model(results, [embeddings, parameters["positions"], parameters["keep"]], "body")
-    for product in _of_type(body, "MatMul"):
-        if len(_constant_shape(product, 1) or ()) == 2:
-            _round_weight(product)
+    for product in _joined([product for product in _of_type(body, "MatMul") if len(_constant_shape(product, 1) or ()) == 2]):
+        _round_weight(product)
     ov.save_model(body, folder / BODY, compress_to_fp16=False)
+
+
+def _joined(products: Sequence[Any]) -> list[Any]:
+    """Three products of the same input, which are a layer's queries, keys and values, become one, whose result is taken apart: there is one
+    to be started instead of three. Two, as of a gate and what it gates, are left: the gate's function is part of its product."""
+    by_input: dict[tuple[str, int], list[Any]] = {}
+    for product in products:
+        source = product.input_value(0)
+        by_input.setdefault((source.get_node().get_friendly_name(), source.get_index()), []).append(product)
+    found = []
+    for group in by_input.values():
+        by_rows = {bool(product.get_attributes()["transpose_b"]) for product in group}
+        if len(group) != 3 or len(by_rows) > 1:
+            found += group
+            continue
+        (by_row,) = by_rows
+        weights = [_constant(product, 1).data.astype(np.float32) for product in group]
+        whole = ops.constant(np.concatenate(weights, axis=0 if by_row else 1))
+        found.append(ops.matmul(group[0].input_value(0), whole, False, by_row))
+        parts = ops.variadic_split(found[-1], ops.constant(np.int64(-1)), ints(*(weight.shape[0 if by_row else 1] for weight in weights)))
+        for number, product in enumerate(group):
+            for target in list(product.output(0).get_target_inputs()):
+                target.replace_source_output(parts.output(number))
+    return found
 
 
 def _round_weight(product: Any) -> None:

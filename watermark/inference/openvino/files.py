@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from watermark.errors import BaseModelError
 
-FORMAT = 4
+FORMAT = 5
 """Raise it when the files change."""
 SHAPE, BODY, EMBEDDING = "shape.json", "body.xml", "embedding.npy"
 HEAD, ROWS, SCALES = "head.xml", "head_rows.npy", "head_scales.npy"

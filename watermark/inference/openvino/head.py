@@ -34,7 +34,7 @@ class Head:
         """Raises BaseModelError."""
         self._request = compiled_head.create_infer_request()
         self._rows = tuple(np.load(folder / name, mmap_mode="r") for name in (ROWS, SCALES)) if rounded else ()
-        self._repeated: Tensor | None = None
+        self._repeated: np.ndarray | None = None
         """(rows, count) ids of the latest call."""
         if self._rows:
             vocabulary, hidden = (compiled_head.output(name).get_partial_shape()[1].get_length() for name in ("logits", "turned"))
@@ -55,17 +55,16 @@ class Head:
         if self._repeated is None:
             return likeliest(logits, width)
         if 2 * width > self._repeated.shape[1] < logits.shape[1]:
-            excluded = logits == -torch.inf
             padded = np.pad(logits.numpy(), ((0, 0), (0, -logits.shape[1] % CHUNK)), constant_values=-np.inf)
             self._repeat(padded.reshape(len(logits), -1, CHUNK).max(axis=2), logits.numpy(), 2 * width)
-            logits.masked_fill_(excluded, -torch.inf)
-        values, places = logits.gather(1, self._repeated).topk(width, dim=-1)
-        return values, self._repeated.gather(1, places)
+        values, ids = np.empty((len(logits), width), np.float32), np.empty((len(logits), width), np.int64)
+        _sort(logits.numpy(), self._repeated, values, ids)
+        return torch.from_numpy(values), torch.from_numpy(ids)
 
     def _repeat(self, largest: np.ndarray, logits: np.ndarray, count: int) -> None:
         ids = np.empty((len(logits), min(count, logits.shape[1])), np.int64)
         _repeat(largest, _least(largest, ids.shape[1]), self._request.get_output_tensor(2).data, *self._rows, logits, ids)
-        self._repeated = torch.from_numpy(ids)
+        self._repeated = ids
 
 
 def _least(largest: np.ndarray, count: int) -> np.ndarray:
@@ -121,3 +120,13 @@ def _repeat(largest, least, turned, weights, scales, logits, ids):
                 total += part * scales[token, group]
             line[token] = total
     return asked, requested  # so that asking is not left out
+
+
+@compiled
+def _sort(logits, chosen, values, ids):
+    """The largest logits (rows, vocabulary) of those at `chosen` (rows, count), falling, into `values` (rows, width) and `ids`."""
+    for row in range(len(logits)):
+        found = logits[row][chosen[row]]
+        order = np.argsort(-found)
+        for place in range(values.shape[1]):
+            values[row, place], ids[row, place] = found[order[place]], chosen[row, order[place]]

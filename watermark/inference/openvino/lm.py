@@ -37,7 +37,7 @@ class OpenVinoLM(FrozenLM):
         self.hidden_size, self.layer_count = self._shape.hidden_size, self._shape.layer_count
         self.vocab_size, self.context_size = self._shape.vocab_size, self._shape.context_size
         self.model_type, self.end_ids = self._shape.model_type, self._shape.end_ids
-        self._table = np.load(folder / EMBEDDING, mmap_mode="r")
+        self._table = np.asarray(np.load(folder / EMBEDDING, mmap_mode="r"))  # without the file's own class, whose look-ups are slower
         self._lock = threading.Lock()
         self._compiled: dict[Any, Any] = {}
         self._of_thread = threading.local()

@@ -17,6 +17,7 @@ from watermark.inference.running import CHUNK, CHUNK_BESIDE
 if TYPE_CHECKING:
     from watermark.inference.openvino.lm import OpenVinoLM
 
+NOBODYS = np.zeros(2, np.int64)
 BLOCKS = 64
 """Blocks that a cache has room for at first; it doubles."""
 
@@ -35,6 +36,8 @@ class Pages:
     def __init__(self, compiled: Any) -> None:
         self._request = compiled.create_infer_request()
         self._ports = [port for port in compiled.inputs if port.get_any_name().startswith(("keys_", "values_"))]
+        self._inputs: dict[str, np.ndarray] = {}
+        """What the request reads, apart from the caches."""
         self._caches: list[ov.Tensor] = []
         self._free: list[int] = []
         self._size = 0
@@ -59,9 +62,19 @@ class Pages:
             **inputs,
         }
         for name, values in tables.items():
-            self._request.set_tensor(name, ov.Tensor(values, shared_memory=values.ndim > 0))
+            self._give(name, values)
         self._request.infer()
         return [self._request.get_tensor(name).data for name in outputs]
+
+    def _give(self, name: str, values: np.ndarray) -> None:
+        """From one step to the next hardly any shape changes, and to write into what the request has is cheaper than to give it anew."""
+        held = self._inputs.get(name)
+        if held is None or held.shape != values.shape or held.dtype != values.dtype:
+            tensor = ov.Tensor(values)
+            self._request.set_tensor(name, tensor)
+            held = self._inputs[name] = tensor.data
+        else:
+            held[...] = values
 
     def free(self, text: Text) -> None:
         """Its blocks are for others. When no text is left, memory of a busy time is not kept."""
@@ -118,7 +131,7 @@ class OpenVinoRunning:
     def step(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         self._companion.length, rows = 0, len(self._texts)
         pieces = [*((text, 1) for text in self._texts), (self._companion, 2)]
-        embeddings = self._lm.rows(np.append(tokens.numpy(), [0, 0]))
+        embeddings = self._lm.rows(np.concatenate([tokens.numpy(), NOBODYS]))
         final, *made = self._pages.read(pieces, embeddings, self._outputs, keep=np.arange(rows))
         return self._head(final[0]), torch.from_numpy(made[0]) if made else None
 

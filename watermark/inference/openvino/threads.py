@@ -19,22 +19,27 @@ class OneBlasThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._libraries: ThreadpoolController | None = None
-        self._limited: Any = None
+        self._libraries: list[Any] | None = None
+        self._before: list[int] = []
 
     def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
                 # Looked for here, when they have been loaded, and once: the search takes far longer than a change.
-                self._libraries = self._libraries or ThreadpoolController().select(user_api="blas")
-                self._limited = self._libraries.limit(limits=1)
+                if self._libraries is None:
+                    self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+                # `limit` would ask each library for all that it knows of itself, and this is done for every token.
+                self._before = [library.num_threads for library in self._libraries]
+                for library in self._libraries:
+                    library.set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                self._limited.restore_original_limits()
+                for library, threads in zip(self._libraries or (), self._before, strict=True):
+                    library.set_num_threads(threads)
 
 
 ONE_BLAS_THREAD = OneBlasThread()
