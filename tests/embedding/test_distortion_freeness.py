@@ -70,8 +70,9 @@ def test_mean_over_all_codewords_is_the_models_distribution(pair, sampling, stre
         rows = len(block)
         memory = ContextMemory(rows, 4, pair.config.n)
         for k in range(drawn):  # contexts just above the likeness from which tokens count as drawn before
-            memory.check_and_add(alike[k].expand(rows, -1, -1), torch.ones(rows, dtype=torch.bool), pair.config.repeat_threshold)
-            memory.record(candidates[:, k].expand(rows))
+            contexts = alike[k].expand(rows, -1, -1).flatten(1).numpy()
+            memory.check_and_add(np.ascontiguousarray(contexts), np.ones(rows, bool), pair.config.repeat_threshold)
+            memory.record(np.ascontiguousarray(candidates[:, k].expand(rows).numpy()))
         reweighted, marked = pair.embedder(
             attention.unsqueeze(0).expand(rows, -1, -1),
             candidates.expand(rows, -1),
@@ -132,17 +133,18 @@ def test_one_round_with_extreme_scores_keeps_a_distribution():
 
 
 def test_what_writes_text_reweights_as_what_is_trained():
-    """And leaves alone what is kept, to the bit, whatever the others share."""
+    """And leaves alone what is kept and rows that are not marked, to the bit, whatever the others share."""
     generator = torch.Generator().manual_seed(2)
     probs = torch.softmax(3 * torch.randn(9, 40, generator=generator), dim=-1)
     probs[:, 30:] = 0.0
     probs /= probs.sum(dim=1, keepdim=True)
     scores = 0.5 * torch.tanh(torch.randn(9, 16, 40, generator=generator))
     kept = torch.rand(9, 40, generator=generator) < torch.linspace(0.0, 1.1, 9)[:, None]  # none in the first row, all in the last
-    found = np.empty((9, 40), np.float32)
-    reweight(probs.numpy(), scores.numpy(), kept.numpy(), found)
+    found, strength, marked = np.empty((9, 40), np.float32), torch.linspace(1.0, 0.2, 9), torch.arange(9) != 4
+    reweight(probs.numpy(), scores.numpy(), strength.numpy(), marked.numpy(), kept.numpy(), found)
+    kept |= ~marked[:, None]
     share = probs.masked_fill(kept, 0.0).sum(dim=1, keepdim=True)
-    others = tournament(probs.masked_fill(kept, 0.0) / share.clamp(min=1e-30), scores) * share
+    others = tournament(probs.masked_fill(kept, 0.0) / share.clamp(min=1e-30), scores * strength[:, None, None]) * share
     assert np.allclose(found, torch.where(kept, probs, others).numpy(), atol=1e-6)
     assert np.array_equal(found[kept.numpy()], probs.numpy()[kept.numpy()])
     assert np.allclose(found.sum(axis=1), 1.0, atol=1e-5) and kept[8].all() and not kept[0].any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,7 +53,7 @@ def test_a_single_candidate_is_not_marked(step):
 def test_a_token_drawn_before_in_a_similar_context_keeps_its_probability(step):
     """And the others share what is left, reweighted among themselves."""
     run(step)
-    step["memory"].record(torch.tensor([10]))
+    step["memory"].record(np.array([10]))
     near = step["states"] + 0.15 * torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(1))
     fresh, _ = run(step, states=near, memory=ContextMemory(1, 4, step["memory"].seen.shape[2]))
     again, marked = run(step, states=near)
@@ -79,7 +80,7 @@ def test_where_every_candidate_was_drawn_before_nothing_changes(step):
     near = [step["states"] + 0.15 * torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(i)) for i in range(5)]
     for states, token in zip(near, (3, 10, 20, 30), strict=False):
         run(step, embedder=embedder, states=states, memory=memory)
-        memory.record(torch.tensor([token]))
+        memory.record(np.array([token]))
     probs, marked = run(step, embedder=embedder, states=near[4], memory=memory)
     assert bool(marked) and torch.equal(probs, step["probs"])
 

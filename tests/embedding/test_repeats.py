@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from watermark.embedding.repeats import ContextMemory, context_keys, first_occurrences
@@ -58,9 +59,9 @@ def test_memory_while_writing_agrees_with_the_finished_text():
     for threshold in (0.9, 1.1):  # above 1 the tokens alone decide
         memory, stepwise = ContextMemory(2, 60, 6), []
         for t in range(60):
-            stepwise.append(memory.check_and_add(contexts[:, t], eligible[:, t], threshold))
-            memory.record(ids[:, t])
-        new = torch.stack(stepwise, dim=1)
+            stepwise.append(memory.check_and_add(contexts[:, t].flatten(1).numpy(), eligible[:, t].numpy(), threshold))
+            memory.record(ids[:, t].numpy())
+        new = torch.from_numpy(np.stack(stepwise, axis=1))
         assert torch.equal(new, first_occurrences(contexts, ids, eligible, threshold))
         assert 0 < new.sum() < eligible.sum(), "some contexts must repeat, or the test shows nothing"
 
@@ -77,18 +78,18 @@ def test_a_token_drawn_in_a_similar_context_is_known_as_such():
     memory = ContextMemory(1, 3, 2)
     drawn = [5, 6]
     for t, angle in enumerate(angles):
-        context = torch.stack([angle.cos(), angle.sin()]).view(1, 1, 2)
-        memory.check_and_add(context, torch.tensor([True]), 0.99)
-        known = memory.drawn_before(torch.tensor([[4, 5, 6]]), 0.9)
+        memory.check_and_add(torch.stack([angle.cos(), angle.sin()]).view(1, 2).numpy(), np.array([True]), 0.99)
+        known = memory.drawn_before(np.array([[4, 5, 6]]), 0.9)
         if t < 2:
             assert not known.any()
-            memory.record(torch.tensor([drawn[t]]))
+            memory.record(np.array([drawn[t]]))
     assert known.tolist() == [[False, True, False]]
 
 
 def test_contexts_that_were_not_marked_leave_no_trace():
     memory = ContextMemory(1, 2, 4)
-    memory.check_and_add(attention([0])[:1], torch.tensor([False]), 0.9)
-    memory.record(torch.tensor([3]))
-    assert memory.check_and_add(attention([0])[:1], torch.tensor([True]), 0.9).tolist() == [True]
-    assert not memory.drawn_before(torch.tensor([[3]]), 0.1).any()
+    context = attention([0])[:1].flatten(1).numpy()
+    memory.check_and_add(context, np.array([False]), 0.9)
+    memory.record(np.array([3]))
+    assert memory.check_and_add(context, np.array([True]), 0.9).tolist() == [True]
+    assert not memory.drawn_before(np.array([[3]]), 0.1).any()

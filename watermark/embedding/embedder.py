@@ -42,16 +42,14 @@ class Embedder(nn.Module):
         probs (B, K) after temperature, top-k and top-p → reweighted probs (B, K) and which rows were marked (B,) bool. A row is left
         exactly as it is if its strength is 0, it has a single candidate, or its context resembles one already marked in this text.
         """
-        ids, plain = candidates.cpu().numpy(), np.ascontiguousarray(probs.cpu().numpy())
+        ids, plain = (np.ascontiguousarray(given.cpu().numpy()) for given in (candidates, probs))
         signs, strength = conditioning.signs.cpu().numpy(), conditioning.strength.cpu().numpy()
-        gain = math.exp(float(self.log_gain))
-        scores = packed_scores(attention.float().cpu().numpy(), signs, self.codes.table, ids, gain)
-        scores *= strength[:, None, None]
-        eligible = torch.from_numpy(undecided(plain, strength))
-        marked = memory.check_and_add(attention, eligible, self.repeat_threshold)
+        contexts = np.ascontiguousarray(attention.float().cpu().numpy())
+        scores = packed_scores(contexts, signs, self.codes.table, ids, math.exp(self.log_gain.item()))
+        marked = memory.check_and_add(contexts.reshape(len(ids), -1), undecided(plain, strength), self.repeat_threshold)
         # A token that was drawn in a similar context won there with these very signs, and its rivals lost. Were it favoured again, or
         # they held down again, the text would repeat itself: it keeps its probability, and the others share what is left.
-        kept = memory.drawn_before(candidates, self.token_threshold).numpy() | ~marked.numpy()[:, None]
+        kept = memory.drawn_before(ids, self.token_threshold)
         reweighted = np.empty_like(plain)
-        reweight(plain, scores, kept, reweighted)
-        return torch.from_numpy(reweighted).to(probs.device), marked
+        reweight(plain, scores, strength, marked, kept, reweighted)
+        return torch.from_numpy(reweighted).to(probs.device), torch.from_numpy(marked)

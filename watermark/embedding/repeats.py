@@ -50,35 +50,29 @@ class ContextMemory:
         """(B, steps of the oldest row) cosine of the latest context to each one marked before; 0 where that one was not marked."""
         self._oldest = 0
 
-    def check_and_add(self, attention: Tensor, eligible: Tensor, threshold: float) -> Tensor:
-        """`attention` (B, rounds, slots), `eligible` (B,) bool → (B,) bool: eligible and no repetition of a context marked before.
+    def check_and_add(self, attention: np.ndarray, eligible: np.ndarray, threshold: float) -> np.ndarray:
+        """`attention` float32 (B, n), `eligible` (B,) bool → (B,) bool: eligible and no repetition of a context marked before.
 
-        The contexts found new are remembered. The result is on the CPU.
+        The contexts found new are remembered.
         """
         oldest = self._oldest
         if oldest == self.marked.shape[1]:
             self._grow(max(64, oldest // 2))
-        flat = np.ascontiguousarray(attention.float().cpu().numpy().reshape(len(self.steps), -1))
         self.likeness = np.zeros((len(self.steps), oldest), np.float32)
-        new = eligible.cpu().numpy().copy()
-        _compare_and_add(flat, self.recent, self.steps, self.seen, self.scale, self.marked, self.keys, threshold, self.likeness, new)
-        self.steps += 1
+        new = eligible.copy()
+        _compare_and_add(attention, self.recent, self.steps, self.seen, self.scale, self.marked, self.keys, threshold, self.likeness, new)
         self._oldest += 1
-        return torch.from_numpy(new)
+        return new
 
-    def drawn_before(self, candidates: Tensor, threshold: float) -> Tensor:
-        """candidates (B, K) → (B, K) bool, on the CPU: drawn before in a marked context whose likeness to the latest one exceeds
-        `threshold`."""
-        ids = np.ascontiguousarray(candidates.cpu().numpy())
-        drawn = np.zeros(ids.shape, bool)
-        _find_drawn(ids, self.likeness, self.tokens, threshold, drawn)
-        return torch.from_numpy(drawn)
+    def drawn_before(self, candidates: np.ndarray, threshold: float) -> np.ndarray:
+        """candidates (B, K) → (B, K) bool: drawn before in a marked context whose likeness to the latest one exceeds `threshold`."""
+        drawn = np.zeros(candidates.shape, bool)
+        _find_drawn(candidates, self.likeness, self.tokens, threshold, drawn)
+        return drawn
 
-    def record(self, tokens: Tensor) -> None:
+    def record(self, tokens: np.ndarray) -> None:
         """The tokens (B,) drawn after the latest contexts."""
-        drawn = tokens.cpu().numpy()
-        self.tokens[self._rows, self.steps - 1] = drawn
-        self.recent = ((self.recent << BITS) | drawn) & KEY
+        _record(tokens, self.tokens, self.steps, self.recent)
 
     def append(self, rows: int) -> None:
         """New texts, of which nothing is remembered yet."""
@@ -146,6 +140,7 @@ def _compare_and_add(attention, recent, steps, seen, scale, marked, keys, thresh
         scale[row, now] = largest / (np.float32(32767.0) * np.sqrt(squares))
         for i in range(n):
             seen[row, now, i] = np.int16(np.rint(unit[i] / scale[row, now]))
+        steps[row] += 1
 
 
 @compiled
@@ -155,6 +150,13 @@ def _find_drawn(candidates, likeness, tokens, threshold, drawn):
             if likeness[row, step] > threshold:
                 for k in range(candidates.shape[1]):
                     drawn[row, k] |= candidates[row, k] == tokens[row, step]
+
+
+@compiled
+def _record(drawn, tokens, steps, recent):
+    for row in range(len(drawn)):
+        tokens[row, steps[row] - 1] = drawn[row]
+        recent[row] = ((recent[row] << BITS) | drawn[row]) & KEY
 
 
 def context_keys(ids: Tensor) -> Tensor:

@@ -81,27 +81,27 @@ def tournament(probs: Tensor, scores: Tensor) -> Tensor:
 
 
 @compiled
-def reweight(probs, scores, kept, out):
-    """`tournament` while text is written, into `out` (N, K): candidates that are `kept` (N, K) keep their probability, and the others share
-    what is left."""
+def reweight(probs, scores, strength, marked, kept, out):
+    """`tournament` while text is written, into `out` (N, K), with `scores` times `strength` (N,). Candidates that are `kept` (N, K), and
+    all of a row that is not `marked` (N,), keep their probability; the others share what is left."""
     rows, candidates = probs.shape
     p = np.empty(candidates, np.float32)
     for row in range(rows):
         share = np.float32(0.0)
         for k in range(candidates):
-            p[k] = np.float32(0.0) if kept[row, k] else probs[row, k]
+            p[k] = np.float32(0.0) if kept[row, k] or not marked[row] else probs[row, k]
             share += p[k]
         if share > 0:
             p /= share
             for number in range(scores.shape[1]):
                 score = scores[row, number]
-                mean = np.float32(0.0)
+                mean, times = np.float32(0.0), np.float32(strength[row])
                 for k in range(candidates):
                     mean += p[k] * score[k]
                 for k in range(candidates):
-                    p[k] *= np.float32(1.0) + score[k] - mean
+                    p[k] *= np.float32(1.0) + times * (score[k] - mean)
         for k in range(candidates):
-            out[row, k] = probs[row, k] if kept[row, k] else max(p[k], np.float32(0.0)) * share
+            out[row, k] = probs[row, k] if kept[row, k] or not marked[row] else max(p[k], np.float32(0.0)) * share
 
 
 @compiled

@@ -43,16 +43,16 @@ def select_candidates(logits: Tensor, settings: BatchSettings) -> tuple[Tensor, 
 
 
 def candidates_of(values: Tensor, ids: Tensor, settings: BatchSettings, barred: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-    """The K largest logits (B, K), falling, and their ids → candidate ids int64 (B, K) in rising order and their probabilities float32
-    (B, K), zero for those cut off; both on the CPU.
+    """The largest logits, falling, and their ids, both (B, K or more) → K = `settings.width` candidate ids int64 (B, K) in rising order and
+    their probabilities float32 (B, K), zero for those cut off; both on the CPU.
 
-    `barred` (B, any number) are tokens that must not be drawn, or `NO_TOKEN`; for each of a row, one logit more has to be given than
-    `settings.width`.
+    `barred` (B, any number) are tokens that must not be drawn, or `NO_TOKEN`; for each of a row, one logit more has to be given than K.
     Order by id, not by rank: two candidates a rounding error apart would otherwise change places between batch shapes, and with them the
     token that a given random number draws.
     """
     ranked, falling = (np.ascontiguousarray(found.cpu().numpy()) for found in (ids, values.float()))
-    rising, probs = np.empty_like(ranked), np.empty(ranked.shape, np.float32)
+    shape = len(ranked), min(settings.width, ranked.shape[1])
+    rising, probs = np.empty(shape, np.int64), np.empty(shape, np.float32)
     barred = np.empty((len(ranked), 0), np.int64) if barred is None else barred
     _weigh(falling, ranked, barred, settings.temperature, settings.top_k, settings.top_p, rising, probs)
     return torch.from_numpy(rising), torch.from_numpy(probs)
@@ -68,21 +68,23 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
 @compiled
 def _weigh(values, ids, barred, temperature, top_k, top_p, rising, probs):
     """See `candidates_of`: fills `rising` and `probs`."""
-    rows, width = values.shape
-    weights = np.empty(width)
+    rows, width = rising.shape
+    chosen, weights = np.empty(width, np.int64), np.empty(width)
     for row in range(rows):
-        total, kept, largest = 0.0, 0, np.float32(0.0)
-        for rank in range(width):
-            weights[rank] = 0.0
-            free = kept < top_k[row]
-            for k in range(barred.shape[1]):
-                free = free and ids[row, rank] != barred[row, k]
-            if free:
-                if kept == 0:
-                    largest = values[row, rank]
-                weights[rank] = np.exp((values[row, rank] - largest) / temperature[row])
-                total += weights[rank]
-                kept += 1
+        kept, total, largest = 0, 0.0, np.float32(0.0)
+        for take_barred in (False, True):  # where there are too few others, with probability 0
+            for rank in range(values.shape[1]):
+                is_barred = False
+                for k in range(barred.shape[1]):
+                    is_barred |= ids[row, rank] == barred[row, k]
+                if kept < width and is_barred == take_barred:
+                    chosen[kept], weights[kept] = ids[row, rank], 0.0
+                    if kept == 0:
+                        largest = values[row, rank]
+                    if not is_barred and kept < top_k[row]:
+                        weights[kept] = np.exp((values[row, rank] - largest) / temperature[row])
+                        total += weights[kept]
+                    kept += 1
         before, share = 0.0, 0.0
         for rank in range(width):
             weight = weights[rank]
@@ -91,9 +93,9 @@ def _weigh(values, ids, barred, temperature, top_k, top_p, rising, probs):
             else:
                 share += weight
             before += weight / total
-        order = np.argsort(ids[row])
+        order = np.argsort(chosen)
         for place in range(width):
-            rising[row, place] = ids[row, order[place]]
+            rising[row, place] = chosen[order[place]]
             probs[row, place] = weights[order[place]] / share
 
 

@@ -128,10 +128,10 @@ class RunningBatch:
                 self._memory = ContextMemory(len(self.rows), CAPACITY, static.conditioning.signs.shape[1])
             probs, marked = self.embedder(attention, ids, probs, static.conditioning, self._memory)
         uniforms = torch.from_numpy(static.uniforms[static.places, static.steps])
-        token = torch.from_numpy(ids.numpy()[static.places, draw(probs, uniforms).numpy()])
+        token = ids.numpy()[static.places, draw(probs, uniforms).numpy()]
         if self._memory:
             self._memory.record(token)
-        static.inputs = token.to(self.lm.device)
+        static.inputs = torch.from_numpy(token).to(self.lm.device)
         static.steps += 1
         marks = [False] * len(self.rows) if marked is None else marked.tolist()
         for row, new, mark in zip(self.rows, token.tolist(), marks, strict=True):

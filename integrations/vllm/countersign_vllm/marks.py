@@ -115,7 +115,7 @@ class Marks:
         probs, _ = self._embedder(attention, ids, probs, conditioning, self._memory)
         uniforms = [text.uniforms[int(positions[text.place]) + 1 - text.prompt_tokens] for text in self._written]
         token = ids.gather(1, draw(probs, torch.stack(uniforms)).unsqueeze(1))
-        self._memory.record(token.squeeze(1))
+        self._memory.record(token.squeeze(1).numpy())
         logits[places] = torch.full_like(logits[places], -torch.inf).scatter(1, token.to(logits.device), 0.0)
         return logits
 
