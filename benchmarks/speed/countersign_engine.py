@@ -11,9 +11,11 @@ import torch
 
 from models.registry import load_base_model
 from watermark import GenerationRequest, IssuerKey, SamplingSettings, WatermarkedModel
+from watermark.generation import Generation, GenerationSession
 
 PACKAGES = ("countersign", "torch")
 KEY = IssuerKey("speed", bytes(range(32)))
+TURN = 4
 
 
 class Engine:
@@ -23,33 +25,44 @@ class Engine:
         self.top_k = top_k
 
     def generate(self, prompts: list[str], new_tokens: int, seed: int, marked: bool) -> dict[str, Any]:
-        """One batch, each text of exactly `new_tokens`.
-
-        `seconds` is all of it, the self-check of marked texts included. `decoding_seconds` ends before the last step, which also checks
-        the texts, and `decoding_tokens` are those written until then.
-        """
-        requests = [
-            GenerationRequest(prompt, self._sampling(new_tokens, seed + i), KEY if marked else None) for i, prompt in enumerate(prompts)
-        ]
+        """One batch, each text of exactly `new_tokens`. `seconds` is all of it, the self-check of marked texts included."""
         began = time.perf_counter()
-        session = self.model.session()
-        admitted = session.admit(requests, hurry=True)
-        for _ in range(new_tokens - 1):
-            session.step()
-        decoded = time.perf_counter()
+        session, admitted = self._begun(prompts, new_tokens, seed, marked)
         while len(session):
             session.step()
-        ended = time.perf_counter()
+        seconds = time.perf_counter() - began
         results = [generation.result for generation in admitted if generation.result is not None]
         tokens = sum(len(result.token_ids) for result in results)
         assert tokens == len(prompts) * new_tokens, "a text ended early: the rates would not compare"
-        return {
-            "tokens": tokens,
-            "seconds": ended - began,
-            "decoding_tokens": tokens - len(prompts),
-            "decoding_seconds": decoded - began,
-            "texts": [result.text for result in results],
-        }
+        return {"tokens": tokens, "seconds": seconds, "texts": [result.text for result in results]}
+
+    def generate_in_turns(self, prompts: list[str], new_tokens: int, seed: int) -> dict[str, dict[str, float]]:
+        """A marked batch and an unmarked one, `TURN` steps of each in turns, so that both have the same share of a machine whose speed
+        changes from one second to the next.
+
+        For each, `seconds` of all steps, the last one included, which also checks the texts; and `decoding_seconds` of the others, in which
+        `decoding_tokens` were written. Prompts are read before.
+        """
+        sessions = {name: self._begun(prompts, new_tokens, seed, name == "marked")[0] for name in ("marked", "unmarked")}
+        found = {name: {"seconds": 0.0, "decoding_seconds": 0.0} for name in sessions}
+        for first in range(0, new_tokens, TURN):
+            for name in list(sessions)[:: -1 if first // TURN % 2 else 1]:
+                for step in range(first, min(first + TURN, new_tokens)):
+                    began = time.perf_counter()
+                    sessions[name].step()
+                    seconds = time.perf_counter() - began
+                    found[name]["seconds"] += seconds
+                    found[name]["decoding_seconds"] += seconds if step < new_tokens - 1 else 0.0
+        assert not any(len(session) for session in sessions.values())
+        tokens = {"tokens": len(prompts) * new_tokens, "decoding_tokens": len(prompts) * (new_tokens - 1)}
+        return {name: {**times, **tokens} for name, times in found.items()}
+
+    def _begun(self, prompts: list[str], new_tokens: int, seed: int, marked: bool) -> tuple[GenerationSession, list[Generation]]:
+        requests = [
+            GenerationRequest(prompt, self._sampling(new_tokens, seed + i), KEY if marked else None) for i, prompt in enumerate(prompts)
+        ]
+        session = self.model.session()
+        return session, session.admit(requests, hurry=True)
 
     def _sampling(self, new_tokens: int, seed: int) -> SamplingSettings:
         return SamplingSettings(max_new_tokens=new_tokens, min_new_tokens=new_tokens, temperature=1.0, top_k=self.top_k, seed=seed)

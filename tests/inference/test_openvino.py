@@ -17,9 +17,10 @@ from watermark.base_model import FrozenLM
 from watermark.codebook.keys import IssuerKey
 from watermark.errors import BaseModelError, NotConvertible
 from watermark.inference import running
+from watermark.inference.openvino import convert as conversion
 from watermark.inference.openvino import running as paged
 from watermark.inference.openvino.convert import convert
-from watermark.inference.openvino.files import SHAPE, read_shape
+from watermark.inference.openvino.files import BODY, SHAPE, read_shape
 from watermark.inference.openvino.head import GROUP
 from watermark.inference.openvino.lm import OpenVinoLM
 from watermark.inference.openvino.threads import OneBlasThread
@@ -81,6 +82,21 @@ def test_a_plain_head_of_a_wide_enough_model_is_rounded(tmp_path: Path, monkeypa
     assert torch.allclose(wanted[ids[0]], wanted.topk(10).values, atol=0.02)
     assert torch.equal(values[0], logits[0, ids[0]])
     check_alone_and_together(fast)
+
+
+@torch.inference_mode()
+def test_queries_keys_and_values_are_one_product_and_the_same_numbers(tmp_path: Path, monkeypatch):
+    lm, sequences, found = tiny("llama"), [[0, *range(5, 60)], [0, 7, 8]], []
+    for name, join in (("joined", conversion._joined), ("apart", list)):
+        monkeypatch.setattr(conversion, "_joined", join)
+        folder = tmp_path / name
+        folder.mkdir()
+        convert(lm, folder)
+        nodes = [node.get_type_name() for node in conversion.ov.Core().read_model(folder / BODY).get_ordered_ops()]
+        found.append((opened(folder, lm).read_states(sequences, LAYERS), nodes.count("VariadicSplit"), nodes.count("MatMul")))
+    (states, splits, products), (wanted, none, more) = found
+    assert (splits, none) == (lm.layer_count, 0) and more - products == 2 * lm.layer_count
+    assert torch.allclose(states, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", sorted(REFUSED))

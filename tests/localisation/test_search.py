@@ -11,7 +11,7 @@ import pytest
 from tests.localisation.evidence import ListBook, N, host_evidence, overlap_share, plant, random_signs
 from watermark.errors import InvalidInput
 from watermark.localisation import probing
-from watermark.localisation.search import MarkedSpan, SpanSearch, _merged, find_spans
+from watermark.localisation.search import CLOSE, MarkedSpan, SpanSearch, _merged, find_spans
 from watermark.localisation.windows import grid_sums, search_windows, window_totals
 from watermark.statistics.rademacher import RademacherTail
 
@@ -191,3 +191,30 @@ def test_neighbours_of_one_candidate_are_one_span() -> None:
     ]
     wanted = [span(0, 100, "a", 1e-5), span(100, 150, "b", 1e-4), span(150, 400, "a", 1e-9), span(409, 500, "a", 0)]
     assert _merged(found) == tuple(wanted)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_the_best_window_is_the_one_of_adjusting_all_of_them(strength: float) -> None:
+    """Only windows that can still win are adjusted."""
+
+    def lean(statistics: np.ndarray, totals: np.ndarray, signs: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        return statistics - np.linalg.norm(totals, axis=1) * 1.5 * np.sin(1e4 * totals[:, 0]) ** 2
+
+    tried, won = math.log(16 * len(search_windows(500))), set()
+    for seed in range(20):
+        evidence, signs = planted(seed, 500, (150, 400, 2), strength=strength)
+        search = find_spans(evidence, ListBook(signs), false_positive_rate=RATE, adjust=lean)
+        totals = window_totals(grid_sums(evidence), search_windows(500))
+        raw = totals @ signs.T.astype(np.float64)
+        which = raw.argmax(axis=1)
+        adjusted = lean(raw.max(axis=1), totals, signs[which], np.zeros(len(totals)))
+        promise = np.square(np.maximum(adjusted, 0.0) / np.linalg.norm(totals, axis=1)) / 2.0
+        if promise.max() <= tried:
+            assert search.p_value == 1.0
+            continue
+        near = np.flatnonzero(promise > promise.max() - CLOSE)
+        p_values = [float(RademacherTail(totals[row]).pvalue(adjusted[row])) for row in near]
+        smallest = min(1.0, min(p_values) * math.exp(tried))
+        assert search.p_value == pytest.approx(smallest, rel=0.5), "an estimate chooses among the close ones"
+        won.add(int(near[int(np.argmin(p_values))]) == int(raw.max(axis=1).argmax()))
+    assert strength == 0.0 or False in won, "the adjustment must change the winner, or the test shows nothing"
