@@ -112,7 +112,7 @@ def _best_window(
         return int(rows[0]), 1.0
     first = _adjusted(sums, windows[rows[:COMPARED]], codewords[which[rows[:COMPARED]]], adjust)
     highest = exponents(first[1] / norms(first[0]), tried[which[rows[:COMPARED]]]).max()
-    rows = rows[promise[rows] > min(highest, promise[rows[0]]) - CLOSE]  # an adjustment only lowers: the others cannot come close
+    rows = rows[promise[rows] > highest - CLOSE]  # an adjustment only lowers: the others cannot come close
     totals, statistics = _adjusted(sums, windows[rows], codewords[which[rows]], adjust)
     promises = exponents(statistics / norms(totals), tried[which[rows]])
     order = np.argsort(-promises, kind="stable")[:COMPARED]

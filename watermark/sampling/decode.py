@@ -122,7 +122,7 @@ class RunningBatch:
         ids, probs = candidates_of(*self._model.likeliest(logits, static.width), static.settings, static.barred)
         marked = None
         if static.intervention and static.conditioning:  # the logits are marked already
-            marked = (static.conditioning.strength > 0) & (probs.amax(dim=-1) < 1.0)
+            marked = (static.conditioning.strength > 0).cpu() & (probs.amax(dim=-1) < 1.0)
         elif isinstance(self.embedder, Embedder) and attention is not None and static.conditioning:
             if self._memory is None:
                 self._memory = ContextMemory(len(self.rows), CAPACITY, static.conditioning.signs.shape[1])
