@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from models.registry import load_base_model
-from watermark import GenerationRequest, IssuerKey, SamplingSettings, WatermarkedModel
+from watermark import GenerationRequest, GenerationResult, IssuerKey, SamplingSettings, WatermarkedModel
 from watermark.generation import Generation, GenerationSession
 
 PACKAGES = ("countersign", "torch")
 KEY = IssuerKey("speed", bytes(range(32)))
 TURN = 4
+"""Tokens of each that a marked batch and an unmarked one write in turns."""
 
 
 class Engine:
@@ -31,10 +32,8 @@ class Engine:
         while len(session):
             session.step()
         seconds = time.perf_counter() - began
-        results = [generation.result for generation in admitted if generation.result is not None]
-        tokens = sum(len(result.token_ids) for result in results)
-        assert tokens == len(prompts) * new_tokens, "a text ended early: the rates would not compare"
-        return {"tokens": tokens, "seconds": seconds, "texts": [result.text for result in results]}
+        results = _finished(admitted, new_tokens)
+        return {"tokens": len(results) * new_tokens, "seconds": seconds, "texts": [result.text for result in results]}
 
     def generate_in_turns(self, prompts: list[str], new_tokens: int, seed: int) -> dict[str, dict[str, float]]:
         """A marked batch and an unmarked one, `TURN` steps of each in turns, so that both have the same share of a machine whose speed
@@ -43,17 +42,18 @@ class Engine:
         For each, `seconds` of all steps, the last one included, which also checks the texts; and `decoding_seconds` of the others, in which
         `decoding_tokens` were written. Prompts are read before.
         """
-        sessions = {name: self._begun(prompts, new_tokens, seed, name == "marked")[0] for name in ("marked", "unmarked")}
-        found = {name: {"seconds": 0.0, "decoding_seconds": 0.0} for name in sessions}
+        begun = {name: self._begun(prompts, new_tokens, seed, name == "marked") for name in ("marked", "unmarked")}
+        found = {name: {"seconds": 0.0, "decoding_seconds": 0.0} for name in begun}
         for first in range(0, new_tokens, TURN):
-            for name in list(sessions)[:: -1 if first // TURN % 2 else 1]:
+            for name in list(begun)[:: -1 if first // TURN % 2 else 1]:
                 for step in range(first, min(first + TURN, new_tokens)):
                     began = time.perf_counter()
-                    sessions[name].step()
+                    begun[name][0].step()
                     seconds = time.perf_counter() - began
                     found[name]["seconds"] += seconds
                     found[name]["decoding_seconds"] += seconds if step < new_tokens - 1 else 0.0
-        assert not any(len(session) for session in sessions.values())
+        for _, admitted in begun.values():
+            _finished(admitted, new_tokens)
         tokens = {"tokens": len(prompts) * new_tokens, "decoding_tokens": len(prompts) * (new_tokens - 1)}
         return {name: {**times, **tokens} for name, times in found.items()}
 
@@ -86,3 +86,10 @@ class Engine:
             tokens = self.model.lm.tokenize(". ".join(sentences) + ". ")
             ids += tokens.ids[tokens.prefix :]
         return [self.model.lm.decode(ids[:length]) for length in lengths]
+
+
+def _finished(admitted: list[Generation], new_tokens: int) -> list[GenerationResult]:
+    """Raises AssertionError unless every text is finished and has exactly `new_tokens`: the rates would not compare."""
+    results = [generation.result for generation in admitted if generation.result is not None]
+    assert [len(result.token_ids) for result in results] == [new_tokens] * len(admitted), "a text ended early, or not at all"
+    return results

@@ -18,9 +18,10 @@ from watermark.statistics.saddlepoint import log_tails
 MOST_SPANS = 128
 """Spans looked for in one text; each costs an exact tail of 2 ms."""
 SHORTLIST = 64
-"""Most promising windows, whose adjusted statistic is taken."""
+"""Most promising windows, among which the best is looked for."""
 COMPARED = 4
-"""Most promising of those, whose p-values are estimated: promise and p agree on the order only nearly."""
+"""The first of them, whose adjusted statistics say how promising a window must be to be adjusted too; and of those that are then the most
+promising, the number whose p-values are estimated: promise and p agree on the order only nearly."""
 CLOSE = 2.0
 """How far below the best promise a window can still have the smallest p-value, in natural logarithms."""
 
